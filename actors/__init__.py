@@ -1,0 +1,10 @@
+"""The actors of Troupe: thin shells around the decisions in ``protocol/``, each a Pykka actor with its own mailbox."""
+
+from actors.agent import Agent
+from actors.coder import Coder
+from actors.orchestrator import Orchestrator
+from actors.reviewer import Reviewer
+from actors.team import TeamWorkflow
+from actors.workflow import Outcome, Workflow
+
+__all__ = ["Agent", "Coder", "Orchestrator", "Outcome", "Reviewer", "TeamWorkflow", "Workflow"]

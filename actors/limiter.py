@@ -1,0 +1,62 @@
+"""The limiter: hands out tokens. Partner of ``protocol/limiter.py``, which decides; this shell sends what was decided."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from actors.base import Actor
+from protocol.limiter import Effect, Ignored, Reply, Wake
+from protocol.limiter import Limiter as Decisions
+from protocol.signals import Acquire, Cancel, ChildFailed, Reaffirm, Settle
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from protocol.limiter import DomainLimits
+
+
+class Due(Struct, frozen=True, kw_only=True, tag=True):
+    """The timer of *domain* has fired."""
+
+    domain: str
+
+
+class Limiter(Actor):
+    """The only actor that knows the limits. A restarted one (``fresh=False``) starts with empty buckets and is told who holds what."""
+
+    def __init__(self, limits: Mapping[str, DomainLimits], *, fresh: bool = True) -> None:
+        super().__init__()
+        self._decide = Decisions(limits, fresh=fresh)
+
+    def on_receive(self, message: Any) -> None:
+        """Ask the machine and send what it says."""
+        now = self.clock()
+        match message:
+            case Acquire():
+                self._perform(self._decide.on_acquire(message, now))
+            case Settle():
+                self._perform(self._decide.on_settle(message, now))
+            case Cancel():
+                self._perform(self._decide.on_cancel(message, now))
+            case Due():
+                self._perform(self._decide.on_wake(message.domain, now))
+            case Reaffirm():
+                self._perform(self._decide.on_reaffirm(message, now))
+            case ChildFailed():
+                self._perform(self._decide.on_holder_gone(message.address, now))
+            case _:
+                self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Reply(to=to, message=message):
+                    self.tell(to, message)
+                case Wake(domain=domain, after=None):
+                    self.cancel_timer(domain)
+                case Wake(domain=domain, after=after):
+                    self.after(after, Due(domain=domain), key=domain)
+                case Ignored(lease=lease, reason=reason):
+                    self._directory.dead_letter(self.address, f"settlement ignored: {reason}", lease)

@@ -1,0 +1,153 @@
+"""The supervisor: routes by recipient role and correlation id, and restarts what fails. Partner of ``protocol/supervisor.py``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
+
+from actors.base import Actor
+from actors.directory import ActorSpec
+from protocol import ids
+from protocol.errors import ErrorKind
+from protocol.messages import AgentMessage, WorkflowResult
+from protocol.policies.restarts import GiveUp
+from protocol.policies.restarts import Restart as RestartVerdict
+from protocol.signals import (
+    CancelRun,
+    CancelStep,
+    ChildFailed,
+    ChildStopped,
+    Forget,
+    Reaffirmed,
+    Restart,
+    RunEnded,
+    StartRun,
+    Stop,
+    TaskSettled,
+    WhoHolds,
+)
+from protocol.supervisor import NoRoute, Route
+from protocol.supervisor import Supervisor as Decisions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from actors.workflow import Workflow
+
+
+class Register(Struct, frozen=True, kw_only=True, tag=True):
+    """Spawn the agents *specs* and let them play *role*. Holds factories, so it never leaves the process."""
+
+    role: str
+    specs: tuple[ActorSpec, ...]
+
+
+class RegisterWorkflow(Struct, frozen=True, kw_only=True, tag=True):
+    """Let runs be started by *name*. Holds a factory, so it never leaves the process."""
+
+    name: str
+    factory: Any
+
+
+class RestartLater(Struct, frozen=True, kw_only=True, tag=True):
+    """The backoff of a failed child is over."""
+
+    address: str
+
+
+class Supervisor(Actor):
+    """Parent of everything that runs. Rebuilds its books from its children after a restart."""
+
+    def __init__(self, workflows: dict[str, Callable[[StartRun], Workflow]]) -> None:
+        super().__init__()
+        self._decide = Decisions()
+        self._workflows = workflows
+
+    def setup(self) -> None:
+        """Learn from the children that are there already who plays what; empty at the first start."""
+        for spec in self._directory.children(self.address):
+            if spec.role is not None:
+                self._decide.on_registered(spec.role, spec.address)
+                self.tell(spec.address, WhoHolds(reply_to=self.address))
+
+    def on_receive(self, message: Any) -> None:
+        """Route, start, cancel, restart."""
+        match message:
+            case AgentMessage():
+                self._route(message)
+            case TaskSettled():
+                self._decide.on_settled(message.step)
+            case CancelStep():
+                self._cancel_step(message)
+            case StartRun():
+                self._start(message)
+            case CancelRun():
+                self.tell(ids.workflow_address(message.run), message)
+            case RunEnded():
+                self._run_ended(message)
+            case ChildFailed():
+                self._child_failed(message)
+            case ChildStopped():
+                self._decide.on_gone(message.address)
+            case Reaffirmed():
+                self._decide.on_reaffirmed(message.agent, message.role, message.steps)
+            case RestartLater():
+                self.tell(message.address, Restart())
+            case Register():
+                self._register(message)
+            case RegisterWorkflow():
+                self._workflows[message.name] = message.factory
+            case _:
+                self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
+
+    def _route(self, message: AgentMessage) -> None:
+        decision = self._decide.on_message(message)
+        if isinstance(decision, Route):
+            self.tell(decision.address, message)
+        elif isinstance(decision, NoRoute):
+            self._directory.dead_letter(message.recipient or "", decision.reason, message, decision.kind)
+
+    def _cancel_step(self, message: CancelStep) -> None:
+        holder = self._decide.holder_of(message.step)
+        if holder is not None:
+            self.tell(holder, message)
+
+    def _register(self, message: Register) -> None:
+        for spec in message.specs:
+            self.spawn(spec)
+            self._decide.on_registered(message.role, spec.address)
+
+    def _start(self, start: StartRun) -> None:
+        factory = self._workflows.get(start.workflow)
+        if factory is None:
+            known = ", ".join(sorted(self._workflows))
+            self._refuse(start, f"no workflow is called {start.workflow!r}; there are: {known}")
+            return
+        address = ids.workflow_address(start.run)
+        self.spawn(ActorSpec(address=address, factory=lambda: factory(start), parent=self.address))
+
+    def _refuse(self, start: StartRun, error: str) -> None:
+        result = WorkflowResult(correlation_id=start.run, success=False, error=error, error_kind=ErrorKind.BAD_REQUEST)
+        self.tell(start.reply_to, RunEnded(run=start.run, result=result))
+
+    def _run_ended(self, ended: RunEnded) -> None:
+        self._decide.on_run_ended(ended.run)
+        self.tell(ids.workflow_address(ended.run), Stop(reason="run ended"))
+        self.tell(ids.RECORDER, Forget(run=ended.run))
+
+    def _child_failed(self, news: ChildFailed) -> None:
+        mailbox = self._directory.mailboxes.get(news.address)
+        if mailbox is None or mailbox.spec is None:
+            return
+        verdict = self._decide.on_child_failed(news.address, mailbox.spec.restarts, self.clock())
+        match verdict:
+            case RestartVerdict(after=after):
+                self._directory.on_failure(news, f"restarted after {after:g} s")
+                if after > 0.0:
+                    self.after(after, RestartLater(address=news.address), key=f"restart {news.address}")
+                else:
+                    self.tell(news.address, Restart())
+            case GiveUp():
+                self._directory.on_failure(news, "stopped: it failed too often")
+                self.tell(news.address, Stop(reason=news.error))

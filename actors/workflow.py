@@ -1,0 +1,242 @@
+"""The workflow: an actor that runs one task of a user through the team, written as a coroutine.
+
+It lives as long as its run. Its task lies in the factory it was made from and its answers with the recorder, so a restarted instance
+resumes where the old one stood.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from actors.conversations import Conversational, Talk, failure_of, recall
+from protocol import ids
+from protocol.errors import Cancelled, ErrorKind
+from protocol.messages import Accepted, Summary, TaskResult, WorkflowResult
+from protocol.signals import Answer, CancelRequested, CancelRun, Progress, Recalled, RunEnded, StartRun
+from protocol.steps import fingerprint
+
+if TYPE_CHECKING:
+    from protocol.steps import Step
+
+
+class Outcome(Struct, frozen=True, kw_only=True):
+    """What a workflow may return in place of a text: its output, and whether the whole counts as a success."""
+
+    output: str
+    success: bool = True
+    accepted: tuple[Accepted, ...] = ()
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+
+
+class Deadline(Struct, frozen=True, kw_only=True, tag=True):
+    """The run's time is over."""
+
+
+class Workflow(Conversational):
+    """Base of every workflow. Subclasses implement :meth:`run`; ``name`` is what they are registered by."""
+
+    max_parallel: int | None = None
+    """How many tasks of one run may be under way at once; None: no bound."""
+
+    def __init__(self, start: StartRun) -> None:
+        super().__init__()
+        self._start = start
+        self.results: list[TaskResult] = []
+        self._began = 0.0
+        self._deadline: float | None = None
+        self._under_way: set[str] = set()
+        self._kept_back: deque[tuple[Talk, str, Step[Any]]] = deque()
+        self._cancel_kind = ErrorKind.CANCELLED
+        self._cancel_reason = "cancelled"
+        self._over = False
+
+    async def run(self, task: str) -> Any:
+        """Do the whole task; return the output text, a struct, or an :class:`Outcome`."""
+        raise NotImplementedError(f"{type(self).__name__} has no run()")
+
+    def salvage(self) -> Outcome:
+        """Return what there is when the run is cancelled or fails; the base has nothing."""
+        return Outcome(output="", success=False)
+
+    def report(self, event: str, **facts: Any) -> None:
+        """Tell whoever watches that something happened; silent while a resumed run catches up."""
+        if not self._running.replaying:
+            self.tell(self._start.reply_to, Progress(run=self._start.run, event=event, at=self.wall(), facts=facts))
+
+    # --- life
+
+    def setup(self) -> None:
+        """Ask for the record; a new run has none."""
+        start = self._start
+        self._began = self.clock()
+        if start.timeout is not None:
+            self._deadline = self._began + start.timeout
+            self.after(start.timeout, Deadline(), key="deadline")
+        self.tell(ids.RECORDER, recall(start.run, self.address))
+
+    def teardown(self) -> None:
+        """A run whose actor is stopped before its end has failed."""
+        if not self._over:
+            self._end(replace(self.salvage(), success=False, error="the run was stopped", error_kind=ErrorKind.STOPPED))
+
+    def on_receive(self, message: Any) -> None:
+        """Begin, resume, cancel."""
+        match message:
+            case Answer() if message.at == 0.0:
+                self.on_timer(message)
+            case Answer(kind="cancel"):
+                self._cancelled(message)
+            case Answer():
+                self._settled(message.step)
+                self.deliver(message)
+            case Recalled():
+                self._resume(message)
+            case CancelRun():
+                self._request_cancel(message.kind, message.reason)
+            case Deadline():
+                self._request_cancel(ErrorKind.DEADLINE, f"the run's {self._start.timeout:g} s are over")
+            case _:
+                self._directory.dead_letter(
+                    self.address, f"a workflow has no use for {type(message).__name__}", message
+                )
+
+    def _resume(self, recalled: Recalled) -> None:
+        start = self._start
+        if start.run in self._talks or self._over:
+            return
+        talk = Talk(start.run, None, priority=start.priority, flow=start.flow or start.run, deadline=self._deadline)
+        self.begin(talk, self.run(start.task), recalled.answers)
+
+    # --- cancelling: a recorded answer like any other
+
+    def _request_cancel(self, kind: ErrorKind, reason: str) -> None:
+        answer = Answer(
+            to=self.address,
+            step=f"{self._start.run}/cancel",
+            kind="cancel",
+            fingerprint=fingerprint("cancel", None, ""),
+            payload=CancelRequested(reason=f"{kind}: {reason}"),
+        )
+        self.tell(ids.RECORDER, answer)
+
+    def _cancelled(self, answer: Answer) -> None:
+        talk = self._talks.get(self._start.run)
+        if talk is None or not isinstance(answer.payload, CancelRequested):
+            return
+        kind, _, reason = answer.payload.reason.partition(": ")
+        self._cancel_kind, self._cancel_reason = ErrorKind(kind), reason
+        self._kept_back.clear()
+        self.cancel_talk(talk)
+
+    # --- at most max_parallel tasks at once
+
+    def sending(self, talk: Talk, step: str, request: Step[Any]) -> bool:
+        """Keep tasks back while as many as are allowed are under way."""
+        if request.kind != "ask":
+            return True
+        self.report("task.started", step=step, role=request.recipient, content=request.content)
+        if self.max_parallel is not None and len(self._under_way) >= self.max_parallel:
+            self._kept_back.append((talk, step, request))
+            return False
+        self._under_way.add(step)
+        return True
+
+    def _settled(self, step: str) -> None:
+        self._under_way.discard(step)
+        while self._kept_back and (self.max_parallel is None or len(self._under_way) < self.max_parallel):
+            talk, next_step, request = self._kept_back.popleft()
+            if next_step in self._waiting:
+                self._under_way.add(next_step)
+                self.send_step(talk, next_step, request)
+
+    def abandon_step(self, step: str, request: Step[Any]) -> None:
+        """As in the base; the step's place is free again."""
+        super().abandon_step(step, request)
+        self._settled(step)
+
+    # --- the end
+
+    def answered(self, talk: Talk, result: TaskResult) -> None:
+        """Book a task's result for the summary."""
+        super().answered(talk, result)
+        self.results.append(result)
+        event = "task.finished" if result.success else "task.failed"
+        self.report(
+            event,
+            step=result.task_id,
+            agent=result.agent,
+            error=result.error,
+            execution_ms=result.execution_time_ms,
+            output_tokens=result.usage.output_tokens,
+            truncated=result.truncated,
+        )
+
+    def ended(self, talk: Talk, value: Any, error: BaseException | None) -> None:
+        """Put the run's end into a WorkflowResult."""
+        if isinstance(error, Cancelled):
+            outcome = replace(self.salvage(), success=False, error=self._cancel_reason, error_kind=self._cancel_kind)
+        elif error is not None:
+            kind, text = failure_of(error)
+            outcome = replace(self.salvage(), success=False, error=text, error_kind=kind)
+        elif isinstance(value, Outcome):
+            outcome = value
+        else:
+            outcome = Outcome(output=as_text(value))
+        self._end(outcome, talk)
+
+    def _end(self, outcome: Outcome, talk: Talk | None = None) -> None:
+        self._over = True
+        self.cancel_timer("deadline")
+        result = WorkflowResult(
+            correlation_id=self._start.run,
+            success=outcome.success,
+            output=outcome.output,
+            error=outcome.error,
+            error_kind=outcome.error_kind,
+            results=tuple(self.results),
+            accepted=outcome.accepted,
+            summary=self._summary(talk),
+        )
+        ended = RunEnded(run=self._start.run, result=result)
+        self.tell(self._start.reply_to, ended)
+        self.tell(ids.SUPERVISOR, ended)
+
+    def _summary(self, talk: Talk | None) -> Summary:
+        good = sum(1 for result in self.results if result.success)
+        wall = (self.clock() - self._began) * 1000.0
+        if talk is None:
+            return Summary(
+                total_tasks=len(self.results), successful=good, failed=len(self.results) - good, wall_ms=wall
+            )
+        ledger = talk.ledger
+        return Summary(
+            total_tasks=len(self.results),
+            successful=good,
+            failed=len(self.results) - good,
+            llm_calls=ledger.calls,
+            retries=ledger.retries,
+            input_tokens=ledger.usage.input_tokens,
+            output_tokens=ledger.usage.output_tokens,
+            cost_usd=ledger.cost_usd,
+            wall_ms=round(wall, 3),
+            llm_ms=round(ledger.execution_ms, 3),
+        )
+
+
+class DirectWorkflow(Workflow):
+    """Sends the task straight to one role, or to the role that the supervisor chooses, and returns its answer."""
+
+    async def run(self, task: str) -> str:
+        """Ask once."""
+        return await self.ask(self._start.to, task)
+
+
+def as_text(value: Any) -> str:
+    """Return *value* as the run's output: text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -1,0 +1,69 @@
+"""What a conversation has cost: sums over its model calls and over what others did for it."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from protocol.chat import Usage
+from protocol.messages import TaskResult
+from protocol.signals import ChatResult
+
+NANO = 1_000_000_000
+
+
+class Ledger:
+    """The running sums of one conversation. Money is integer nano-dollars inside, so the order of booking changes nothing."""
+
+    __slots__ = ("calls", "cost", "execution_ms", "model", "queue_ms", "retries", "truncated", "usage")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.retries = 0
+        self.execution_ms = 0.0
+        self.queue_ms = 0.0
+        self.usage = Usage()
+        self.cost: int | None = 0
+        self.model: str | None = None
+        self.truncated = False
+
+    def add_call(self, result: ChatResult) -> None:
+        """Book a model call, whether it succeeded or not."""
+        self.calls += result.attempts
+        self.retries += max(0, result.attempts - 1)
+        self.execution_ms += result.execution_time_ms
+        self.queue_ms += result.queue_time_ms
+        self.usage += result.usage
+        self.model = result.model or self.model
+        self._spend(result.cost)
+
+    def add_task(self, result: TaskResult) -> None:
+        """Book what another agent did for this conversation."""
+        self.calls += result.calls
+        self.retries += result.retry_count
+        self.execution_ms += result.execution_time_ms
+        self.queue_ms += result.queue_time_ms
+        self.usage += result.usage
+        if result.calls:
+            self._spend(None if result.cost_usd is None else round(result.cost_usd * NANO))
+
+    @property
+    def cost_usd(self) -> float | None:
+        """Dollars, None as soon as one price in the sum is unknown."""
+        return None if self.cost is None else self.cost / NANO
+
+    def settle(self, result: TaskResult) -> TaskResult:
+        """Return *result* with these figures in it."""
+        return replace(
+            result,
+            execution_time_ms=round(self.execution_ms, 3),
+            queue_time_ms=round(self.queue_ms, 3),
+            retry_count=self.retries,
+            usage=self.usage,
+            cost_usd=self.cost_usd,
+            model=self.model,
+            calls=self.calls,
+            truncated=self.truncated,
+        )
+
+    def _spend(self, nano: int | None) -> None:
+        self.cost = None if nano is None or self.cost is None else self.cost + nano

@@ -1,0 +1,412 @@
+"""The limiter's decisions: who may call a provider now. Partner of ``actors/limiter.py``.
+
+One decision, all or nothing, over every resource of a *domain* (what the vendor counts by): requests, tokens, concurrency. First
+everything is checked, then everything is taken, so nobody holds one resource while waiting for another (wire.md 6.2).
+
+=========== =============================================== ==================================
+outcome     rate buckets                                     besides
+=========== =============================================== ==================================
+success     corrected to the real usage, up or down
+rejected    tokens come back, the request counts
+throttled   as rejected                                      the whole domain waits
+overloaded  as rejected
+ambiguous   the reservation stays spent
+unsent      everything comes back                            so it is for a lease cancelled
+=========== =============================================== ==================================
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from heapq import heappop, heappush
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+
+from protocol.errors import ErrorKind
+from protocol.policies.backoff import Backoff
+from protocol.policies.token_bucket import TokenBucket, per_minute
+from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+TOKEN_BURST = 0.1
+"""The share of a minute's tokens that may go at once: vendors enforce within seconds (wire.md 6.1)."""
+RECOVERY = 1.0
+"""Seconds after a restart in which nothing is granted before a holder has named its leases."""
+BLOCK = Backoff(base=1.0, factor=2.0, cap=30.0)
+"""How long a domain is blocked by a 429 that says no time: 1 s, twice as long after each block without a success."""
+
+
+class DomainLimits(Struct, frozen=True, kw_only=True):
+    """What a vendor allows; None is unlimited. ``burst`` is how many requests may arrive at once."""
+
+    requests_per_minute: float | None = None
+    burst: int = 10
+    tokens_per_minute: float | None = None
+    input_tokens_per_minute: float | None = None
+    output_tokens_per_minute: float | None = None
+    concurrency: int | None = None
+
+
+# --- effects
+
+
+class Reply(NamedTuple):
+    """Send *message* to the address *to*."""
+
+    to: str
+    message: Granted | Refused
+
+
+class Wake(NamedTuple):
+    """Set the one timer of *domain*, in place of the old one, to call ``on_wake`` after *after* seconds; None: unset it."""
+
+    domain: str
+    after: float | None
+
+
+class Ignored(NamedTuple):
+    """A settlement of a lease that is not held: settled already, or never granted. Nothing was booked."""
+
+    lease: str
+    reason: str
+
+
+Effect = Reply | Wake | Ignored
+
+# --- state
+
+Costs = tuple[int, int, int, int]
+"""Requests, tokens, input tokens, output tokens: the order of :attr:`_Domain.meters`."""
+
+
+class _Lease(NamedTuple):
+    domain: _Domain
+    request: Acquire
+    costs: Costs
+    epoch: int
+
+
+class _Waiter(NamedTuple):
+    request: Acquire
+    costs: Costs
+
+
+class _Line:
+    """Who waits, in the order in which they are served: here of arrival. The seam for a fairer order."""
+
+    __slots__ = ("_deadlines", "_waiters")
+
+    def __init__(self) -> None:
+        self._waiters: OrderedDict[str, _Waiter] = OrderedDict()
+        self._deadlines: list[tuple[float, str]] = []
+
+    def __contains__(self, lease: str) -> bool:
+        return lease in self._waiters
+
+    def __bool__(self) -> bool:
+        return bool(self._waiters)
+
+    def push(self, waiter: _Waiter) -> None:
+        """Join the line."""
+        request = waiter.request
+        self._waiters[request.lease] = waiter
+        if request.deadline is not None:
+            heappush(self._deadlines, (request.deadline, request.lease))
+
+    def head(self) -> _Waiter:
+        """Return who is served next. Raises ``StopIteration`` when nobody waits."""
+        return next(iter(self._waiters.values()))
+
+    def remove(self, lease: str) -> _Waiter | None:
+        """Leave the line, wherever in it."""
+        return self._waiters.pop(lease, None)
+
+    def next_deadline(self) -> float:
+        """Return the earliest deadline of a waiter, infinity when none has one."""
+        deadlines = self._deadlines
+        while deadlines and self._is_stale(*deadlines[0]):
+            heappop(deadlines)
+        return deadlines[0][0] if deadlines else inf
+
+    def held_by(self, holder: str) -> list[str]:
+        """Return the leases that *holder* waits for."""
+        return [lease for lease, waiter in self._waiters.items() if waiter.request.holder == holder]
+
+    def expire(self, now: float) -> Iterable[_Waiter]:
+        """Remove and yield the waiters whose deadline has come."""
+        while self.next_deadline() <= now:
+            _, lease = heappop(self._deadlines)
+            yield self._waiters.pop(lease)
+
+    def _is_stale(self, deadline: float, lease: str) -> bool:
+        waiter = self._waiters.get(lease)
+        return waiter is None or waiter.request.deadline != deadline
+
+
+class _Domain:
+    """One domain: its meters, its line, what is in flight, and until when it is blocked."""
+
+    __slots__ = ("blocked_until", "blocks", "concurrency", "epoch", "in_flight", "line", "meters", "name", "wake_at")
+
+    def __init__(self, name: str, limits: DomainLimits, *, empty_at: float | None) -> None:
+        self.name = name
+        self.meters = _meters(limits, empty_at)
+        self.concurrency = inf if limits.concurrency is None else limits.concurrency
+        self.line = _Line()
+        self.in_flight = 0
+        self.blocked_until = -inf
+        self.blocks = 0
+        self.epoch = 0
+        self.wake_at: float | None = None
+
+    def fits(self, costs: Costs) -> bool:
+        """Tell whether waiting for *costs* can ever end."""
+        return all(bucket.can_ever_fit(costs[index]) for index, bucket in self.meters)
+
+    def wait(self, costs: Costs, now: float) -> float:
+        """Return the seconds until *costs* could be taken together; infinity when only a settlement can tell."""
+        if self.in_flight >= self.concurrency:
+            return inf
+        wait = max(0.0, self.blocked_until - now)
+        for index, bucket in self.meters:
+            wait = max(wait, bucket.wait(costs[index], now))
+        return wait
+
+    def take(self, costs: Costs, now: float) -> None:
+        """Take *costs* from every meter, and one place in flight."""
+        self.in_flight += 1
+        for index, bucket in self.meters:
+            bucket.take(costs[index], now)
+
+    def correct(self, costs: Costs, real: Costs, now: float) -> None:
+        """Turn what was taken for *costs* into what *real* would have taken."""
+        for index, bucket in self.meters:
+            surplus = costs[index] - real[index]
+            if surplus > 0:
+                bucket.refund(surplus, now)
+            elif surplus < 0:
+                bucket.take(-surplus, now)
+
+    def block(self, now: float, hint: float | None, *, first: bool) -> None:
+        """Let the whole domain wait for *hint* seconds; *first* of an epoch: without a hint by backoff, and one probe at the end."""
+        if hint is None and not first:
+            return
+        until = now + (BLOCK.ceiling(self.blocks) if hint is None else hint)
+        self.blocked_until = max(self.blocked_until, until)
+        if first:
+            self.blocks += 1
+            self.epoch += 1
+        for index, bucket in self.meters:
+            if index == 0:
+                bucket.drain(self.blocked_until, leave=1.0)
+
+
+class Limiter:
+    """Hands out leases in the order of arrival, each settled exactly once.
+
+    A restarted limiter is made with ``fresh=False``: its rate buckets start empty, and until a holder has reaffirmed its leases
+    (or :data:`RECOVERY` seconds have passed) nothing is granted.
+    """
+
+    def __init__(self, limits: Mapping[str, DomainLimits], *, fresh: bool = True) -> None:
+        self._limits = limits
+        self._fresh = fresh
+        self._recovered_at = -inf if fresh else inf
+        self._domains: dict[str, _Domain] = {}
+        self._leases: dict[str, _Lease] = {}
+
+    # --- what comes in
+
+    def on_acquire(self, request: Acquire, now: float) -> list[Effect]:
+        """Grant, refuse for good, or let wait. A lease that waits or is held already is not asked for twice."""
+        domain = self._domain(request.domain, now)
+        if request.lease in self._leases or request.lease in domain.line:
+            return []
+        costs = _costs(request.amount)
+        if not domain.fits(costs):
+            return [
+                _refuse(
+                    request, ErrorKind.NEVER_FITS, f"one call is larger than the limit of {domain.name!r} for a minute"
+                )
+            ]
+        domain.line.push(_Waiter(request, costs))
+        return self._serve(domain, now)
+
+    def on_settle(self, settle: Settle, now: float) -> list[Effect]:
+        """Take the lease back, book what was really used, and serve who waits."""
+        lease = self._leases.pop(settle.lease, None)
+        if lease is None:
+            return self._settle_unknown(settle.lease, now)
+        domain = lease.domain
+        domain.in_flight -= 1
+        domain.correct(lease.costs, _real_costs(lease.costs, settle), now)
+        if settle.outcome is Outcome.SUCCESS:
+            domain.blocks = 0
+        elif settle.outcome is Outcome.THROTTLED:
+            domain.block(now, settle.retry_after, first=lease.epoch == domain.epoch)
+        return self._serve(domain, now)
+
+    def on_cancel(self, cancel: Cancel, now: float) -> list[Effect]:
+        """Forget the waiting request, or take the lease back unused. A lease nobody knows is as good as cancelled."""
+        lease = self._leases.pop(cancel.lease, None)
+        if lease is None:
+            return self._leave(cancel.lease, now) or []
+        lease.domain.in_flight -= 1
+        lease.domain.correct(lease.costs, _NOTHING, now)
+        return self._serve(lease.domain, now)
+
+    def on_reaffirm(self, reaffirm: Reaffirm, now: float) -> list[Effect]:
+        """Book the leases that a holder holds, after a restart; grants begin again.
+
+        They were charged to the buckets of the limiter before; of a call larger than the burst the debt is charged again.
+        """
+        for request in reaffirm.leases:
+            domain = self._domain(request.domain, now)
+            if request.lease not in self._leases:
+                domain.line.remove(request.lease)
+                domain.in_flight += 1
+                costs = _costs(request.amount)
+                self._leases[request.lease] = _Lease(domain, request, costs, domain.epoch)
+                _charge_debt(domain, costs, now)
+        self._recovered_at = min(self._recovered_at, now)
+        return [effect for domain in self._domains.values() for effect in self._serve(domain, now)]
+
+    def on_wake(self, domain: str, now: float) -> list[Effect]:
+        """The timer of *domain* has fired: expire who waited too long, serve who can be served."""
+        known = self._domains.get(domain)
+        if known is None:
+            return []
+        known.wake_at = None
+        return self._serve(known, now)
+
+    def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
+        """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
+        for lease in [held for held in self._leases.values() if held.request.holder == holder]:
+            del self._leases[lease.request.lease]
+            lease.domain.in_flight -= 1
+        for domain in self._domains.values():
+            for waiting in domain.line.held_by(holder):
+                domain.line.remove(waiting)
+        return [effect for domain in self._domains.values() for effect in self._serve(domain, now)]
+
+    # --- what can be looked at
+
+    def in_flight(self, domain: str) -> int:
+        """Return how many leases of *domain* are held."""
+        return self._domains[domain].in_flight if domain in self._domains else 0
+
+    # --- inside
+
+    def _domain(self, name: str, now: float) -> _Domain:
+        domain = self._domains.get(name)
+        if domain is None:
+            if self._recovered_at == inf:
+                self._recovered_at = now + RECOVERY
+            domain = _Domain(name, self._limits.get(name, _UNLIMITED), empty_at=None if self._fresh else now)
+            self._domains[name] = domain
+        return domain
+
+    def _serve(self, domain: _Domain, now: float) -> list[Effect]:
+        """Expire, then grant from the head of the line as long as it can be served; keep the timer right."""
+        effects: list[Effect] = []
+        line = domain.line
+        if line.next_deadline() <= now:
+            effects += [
+                _refuse(late.request, ErrorKind.DEADLINE, "the deadline passed in the line")
+                for late in line.expire(now)
+            ]
+        wait = inf
+        while line:
+            waiter = line.head()
+            wait = max(domain.wait(waiter.costs, now), self._recovered_at - now)
+            if wait > 0.0:
+                break
+            line.remove(waiter.request.lease)
+            effects.append(self._grant(domain, waiter, now))
+        self._set_timer(domain, min(now + wait, line.next_deadline()) if line else inf, now, effects)
+        return effects
+
+    def _grant(self, domain: _Domain, waiter: _Waiter, now: float) -> Reply:
+        request, costs = waiter
+        domain.take(costs, now)
+        self._leases[request.lease] = _Lease(domain, request, costs, domain.epoch)
+        return Reply(request.reply_to, Granted(lease=request.lease, epoch=domain.epoch, tokens=request.amount))
+
+    def _set_timer(self, domain: _Domain, due: float, now: float, effects: list[Effect]) -> None:
+        """Emit a timer when *due* is earlier than the one set; a timer that comes too early does no harm."""
+        if due == inf:
+            if domain.wake_at is not None:
+                domain.wake_at = None
+                effects.append(Wake(domain.name, None))
+        elif domain.wake_at is None or due < domain.wake_at:
+            domain.wake_at = due
+            effects.append(Wake(domain.name, max(0.0, due - now)))
+
+    def _settle_unknown(self, lease: str, now: float) -> list[Effect]:
+        """A lease granted by an earlier life may be settled while its repeated request waits: then nobody waits any more."""
+        effects = self._leave(lease, now)
+        if effects is None:
+            return [Ignored(lease, "settled already, or never granted")]
+        return [Ignored(lease, "settled while it waited"), *effects]
+
+    def _leave(self, lease: str, now: float) -> list[Effect] | None:
+        for domain in self._domains.values():
+            if domain.line.remove(lease) is not None:
+                return self._serve(domain, now)
+        return None
+
+
+_UNLIMITED = DomainLimits()
+_NOTHING: Costs = (0, 0, 0, 0)
+
+
+def _meters(limits: DomainLimits, empty_at: float | None) -> tuple[tuple[int, TokenBucket], ...]:
+    """Return a bucket for every rate that is limited, with its index in :data:`Costs`."""
+    rates = (
+        (limits.requests_per_minute, limits.burst),
+        (limits.tokens_per_minute, TOKEN_BURST),
+        (limits.input_tokens_per_minute, TOKEN_BURST),
+        (limits.output_tokens_per_minute, TOKEN_BURST),
+    )
+    meters = []
+    for index, (rate, burst) in enumerate(rates):
+        if rate is not None:
+            bucket = per_minute(rate, burst if index == 0 else max(2.0, rate * burst))
+            if empty_at is not None:
+                bucket.drain(empty_at)
+            meters.append((index, bucket))
+    return tuple(meters)
+
+
+def _costs(amount: Amount) -> Costs:
+    return amount.requests, amount.input_tokens + amount.output_tokens, amount.input_tokens, amount.output_tokens
+
+
+def _real_costs(costs: Costs, settle: Settle) -> Costs:
+    """Return what a settled lease has really taken."""
+    match settle.outcome:
+        case Outcome.SUCCESS:
+            usage = settle.usage
+            if usage is None:
+                return costs
+            return costs[0], usage.input_tokens + usage.output_tokens, usage.input_tokens, usage.output_tokens
+        case Outcome.AMBIGUOUS:
+            return costs
+        case Outcome.UNSENT:
+            return _NOTHING
+        case _:
+            return costs[0], 0, 0, 0
+
+
+def _charge_debt(domain: _Domain, costs: Costs, now: float) -> None:
+    for index, bucket in domain.meters:
+        if costs[index] > bucket.burst:
+            bucket.take(costs[index] - bucket.burst, now)
+
+
+def _refuse(request: Acquire, kind: ErrorKind, reason: str) -> Reply:
+    return Reply(request.reply_to, Refused(lease=request.lease, kind=kind, reason=reason))

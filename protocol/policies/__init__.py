@@ -1,0 +1,1 @@
+"""Pure policies: leaves that decide one thing each and never import each other."""

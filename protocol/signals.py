@@ -1,0 +1,338 @@
+"""What the system's own actors say to each other; one vocabulary per actor.
+
+Requests are imperatives or nouns, news is past tense. Addresses stand in messages, never refs, so that every message can
+be written down, replayed and sent to another machine. Seconds are floats, tokens ints, money integer nano-dollars.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Raw, Struct
+
+from protocol.chat import CallFailure, ChatMessage, ChatReply, ChatRequest, OutputSchema, Usage
+from protocol.errors import ErrorKind
+from protocol.messages import AgentMessage, Priority, TaskResult, WorkflowResult
+
+# --- life and death: the control lane ---------------------------------------------------------------------------------
+
+
+class Control(Struct, frozen=True, kw_only=True):
+    """Base of what travels in the control lane, before any data."""
+
+
+class Stop(Control, frozen=True, kw_only=True, tag=True):
+    """Stop after what was taken already; mail that is left becomes dead letters with *reason*."""
+
+    reason: str = "stopped"
+
+
+class Restart(Control, frozen=True, kw_only=True, tag=True):
+    """Go on with a new instance that keeps address, mailbox and mail."""
+
+
+class ChildFailed(Control, frozen=True, kw_only=True, tag=True):
+    """An actor's own machinery failed while it handled *message*; it is suspended until told to restart or stop."""
+
+    address: str
+    kind: ErrorKind
+    error: str
+    message: str = ""
+    traceback: str = ""
+
+
+class ChildRestarted(Control, frozen=True, kw_only=True, tag=True):
+    """A new instance plays at *address*; what the old one held in attributes is gone."""
+
+    address: str
+    restarts: int = 0
+
+
+class ChildStopped(Control, frozen=True, kw_only=True, tag=True):
+    """An actor is gone for good; *failed* tells a failure from an orderly end."""
+
+    address: str
+    reason: str
+    failed: bool = False
+
+
+# --- steps: every awaited answer passes the recorder ------------------------------------------------------------------
+
+
+class Returned(Struct, frozen=True, kw_only=True, tag=True):
+    """What a blocking function gave back: a value encoded as JSON, or an error."""
+
+    value: Raw = Raw(b"null")
+    error: str | None = None
+    error_kind: ErrorKind | None = None
+
+
+class Elapsed(Struct, frozen=True, kw_only=True, tag=True):
+    """A pause is over."""
+
+
+class CancelRequested(Struct, frozen=True, kw_only=True, tag=True):
+    """The run was cancelled at this point of its record."""
+
+    reason: str = "cancelled"
+
+
+class ChatResult(Struct, frozen=True, kw_only=True, tag=True):
+    """How a model call ended after all its attempts: exactly one of *reply* and *failure* is set.
+
+    ``execution_time_ms`` sums the HTTP time of all attempts, ``queue_time_ms`` what was spent waiting for grants and
+    callers. ``cost`` is in nano-dollars, None when the price is unknown.
+    """
+
+    reply: ChatReply | None = None
+    failure: CallFailure | None = None
+    model: str | None = None
+    usage: Usage = Usage()
+    cost: int | None = None
+    attempts: int = 0
+    execution_time_ms: float = 0.0
+    queue_time_ms: float = 0.0
+
+
+Payload = TaskResult | ChatResult | Returned | Elapsed | CancelRequested
+"""What an awaited step can be answered with."""
+
+
+class Answer(Struct, frozen=True, kw_only=True, tag=True):
+    """The answer to step *step* for the actor at *to*; recorded before it is delivered.
+
+    ``kind`` and ``fingerprint`` say what was asked, so that a resumed run can compare. ``at`` is in seconds since the epoch,
+    stamped by the recorder.
+    """
+
+    to: str
+    step: str
+    kind: str
+    fingerprint: str
+    payload: Payload
+    at: float = 0.0
+
+
+class Recall(Struct, frozen=True, kw_only=True, tag=True):
+    """Give back what was recorded for the conversation *conversation* (a step id or a correlation id)."""
+
+    conversation: str
+    reply_to: str
+
+
+class Recalled(Struct, frozen=True, kw_only=True, tag=True):
+    """The recorded answers of one conversation, in the order they were recorded.
+
+    ``answered`` tells that the conversation itself has already been answered: nothing is left to do.
+    """
+
+    conversation: str
+    answers: tuple[Answer, ...] = ()
+    answered: bool = False
+
+
+class Forget(Struct, frozen=True, kw_only=True, tag=True):
+    """The run is over; its record may go from memory."""
+
+    run: str
+
+
+# --- supervisor -------------------------------------------------------------------------------------------------------
+
+
+class StartRun(Struct, frozen=True, kw_only=True, tag=True):
+    """Start the workflow registered as *workflow* for *run*. ``timeout`` in seconds; ``to`` sends the task straight to a role."""
+
+    run: str
+    task: str
+    workflow: str
+    to: str | None = None
+    priority: int = Priority.NORMAL
+    flow: str = ""
+    timeout: float | None = None
+    reply_to: str
+
+
+class CancelRun(Struct, frozen=True, kw_only=True, tag=True):
+    """Cancel the run; it ends with the drafts that exist."""
+
+    run: str
+    reason: str = "cancelled"
+    kind: ErrorKind = ErrorKind.CANCELLED
+
+
+class RunEnded(Struct, frozen=True, kw_only=True, tag=True):
+    """A run is over."""
+
+    run: str
+    result: WorkflowResult
+
+
+class Reaffirmed(Struct, frozen=True, kw_only=True, tag=True):
+    """An agent names the tasks it holds, so that a restarted supervisor can rebuild its books."""
+
+    agent: str
+    role: str
+    steps: tuple[str, ...]
+
+
+class WhoHolds(Control, frozen=True, kw_only=True, tag=True):
+    """The supervisor was restarted: name the tasks you hold, to the address *reply_to*."""
+
+    reply_to: str
+
+
+class Progress(Struct, frozen=True, kw_only=True, tag=True):
+    """One thing that happened in a run, for whoever watches: a dotted event name and its facts."""
+
+    run: str
+    event: str
+    at: float = 0.0
+    facts: dict[str, Any] = {}
+
+
+class TaskSettled(Struct, frozen=True, kw_only=True, tag=True):
+    """An agent has answered one task: its load goes down by one."""
+
+    agent: str
+    step: str
+
+
+class CancelStep(Struct, frozen=True, kw_only=True, tag=True):
+    """Nobody waits for *step* any longer; stop working for it. Sent along the way the request went."""
+
+    step: str
+
+
+class DeadLetter(Struct, frozen=True, kw_only=True, tag=True):
+    """A message nobody handled, and why."""
+
+    to: str
+    reason: str
+    message: Any
+
+
+# --- limiter ----------------------------------------------------------------------------------------------------------
+
+
+class Amount(Struct, frozen=True, kw_only=True):
+    """What one call is expected to use of each resource."""
+
+    requests: int = 1
+    input_tokens: int = 0
+    output_tokens: int = 0
+    nano_usd: int = 0
+
+
+class Outcome(StrEnum):
+    """How a leased call ended; decides what is refunded (wire.md 4.4)."""
+
+    SUCCESS = "success"  # settle with the real usage
+    REJECTED = "rejected"  # the provider refused it: tokens come back, the request counts
+    THROTTLED = "throttled"  # as rejected, and the whole domain waits
+    OVERLOADED = "overloaded"  # as rejected, and concurrency is cut
+    AMBIGUOUS = "ambiguous"  # it may be billed: the reservation stays spent
+    UNSENT = "unsent"  # never reached the provider: everything comes back
+
+
+class Acquire(Struct, frozen=True, kw_only=True, tag=True):
+    """Ask for a lease, all or nothing. ``lease`` is the step id + ``#`` + attempt. ``deadline`` is monotonic seconds."""
+
+    lease: str
+    domain: str
+    amount: Amount
+    priority: int = Priority.NORMAL
+    flow: str = ""
+    deadline: float | None = None
+    holder: str
+    reply_to: str
+
+
+class Granted(Struct, frozen=True, kw_only=True, tag=True):
+    """The lease is held until it is settled. ``epoch`` is the domain's throttle epoch at the grant."""
+
+    lease: str
+    epoch: int = 0
+    tokens: Amount = Amount()
+
+
+class Refused(Struct, frozen=True, kw_only=True, tag=True):
+    """No lease. ``kind`` says why in the taxonomy's words; ``retry_after`` (seconds) is None when it can never fit."""
+
+    lease: str
+    kind: ErrorKind
+    reason: str
+    retry_after: float | None = None
+
+
+class Settle(Struct, frozen=True, kw_only=True, tag=True):
+    """Give the lease back, exactly once, with what was really used. ``retry_after`` in seconds, as the provider said."""
+
+    lease: str
+    usage: Usage | None = None
+    outcome: Outcome = Outcome.SUCCESS
+    retry_after: float | None = None
+    nano_usd: int = 0
+
+
+class Cancel(Struct, frozen=True, kw_only=True, tag=True):
+    """The asker has gone: forget the waiting request, or return the lease unused."""
+
+    lease: str
+
+
+class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
+    """A holder names the leases it holds, so that a restarted limiter can rebuild its state."""
+
+    holder: str
+    leases: tuple[Acquire, ...]
+
+
+# --- gateway and callers ----------------------------------------------------------------------------------------------
+
+
+class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
+    """A model call that an agent awaits as step *step*; answered by an :class:`Answer` with a :class:`ChatResult`.
+
+    ``model`` is a key of the configuration, or ``auto``. ``timeout`` is seconds per attempt, ``deadline`` monotonic seconds for all of them.
+    """
+
+    step: str
+    fingerprint: str
+    reply_to: str
+    role: str
+    model: str = "auto"
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int | None = None
+    temperature: float | None = None
+    schema: OutputSchema | None = None
+    timeout: float = 30.0
+    max_retries: int = 3
+    deadline: float | None = None
+    priority: int = Priority.NORMAL
+    flow: str = ""
+
+
+class Perform(Struct, frozen=True, kw_only=True, tag=True):
+    """Make this one HTTP call now. ``call`` is the lease id; ``timeout`` the total seconds of the attempt."""
+
+    call: str
+    request: ChatRequest
+    timeout: float
+    reply_to: str
+
+
+class Performed(Struct, frozen=True, kw_only=True, tag=True):
+    """One HTTP call is over. ``elapsed_ms`` is its wall time; ``headers`` are the rate-limit headers, lower case."""
+
+    call: str
+    caller: str
+    outcome: ChatReply | CallFailure
+    elapsed_ms: float
+    headers: dict[str, str] = {}
+
+
+def is_request(message: object) -> bool:
+    """Tell a new request, which a full mailbox may refuse, from what it must always take."""
+    return isinstance(message, AgentMessage)

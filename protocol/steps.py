@@ -1,0 +1,416 @@
+"""The steps driver: runs a coroutine up to its next awaited step, and on again with the answer.
+
+There is no event loop in here. An agent's or workflow's coroutine awaits :class:`Step` objects; :class:`Conversation` gives each
+an id, hands it out as an :class:`Ask`, and resumes the branch that waits when the answer comes. The same code serves a
+first run and a resumed one: recorded answers are delivered in the order in which they were recorded.
+
+Ids (rule 1): a step is ``parent/ordinal``, counted when it is awaited. ``gather`` takes one ordinal ``n``, its branches are
+``parent/n.0``, ``parent/n.1``, ...; a :class:`Scope` takes one ordinal and is the parent of what is awaited inside it.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+
+from protocol import ids
+from protocol.errors import Cancelled, ForeignAwaitError, NonDeterminismError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+    from random import Random
+
+    from protocol.signals import Answer, Payload
+
+T = TypeVar("T")
+
+FOREIGN = (
+    "{what} was awaited inside a Troupe coroutine, which has no event loop. Await self.call(fn, *args) to run a blocking function "
+    "on a worker, set blocking = True on the agent to block on a thread of its own, or do it outside and submit the result"
+)
+STUBBORN = 1000
+"""How often a cancelled coroutine may await again before it is closed by force."""
+
+
+class Step(Generic[T]):
+    """One awaited request: what is asked (``kind``, ``recipient``, ``content``), how (``options``), and how its answer reads."""
+
+    __slots__ = ("content", "kind", "options", "read", "recipient")
+
+    def __init__(
+        self,
+        kind: str,
+        recipient: str | None,
+        content: str,
+        read: Callable[[Payload], T],
+        options: dict[str, Any] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.recipient = recipient
+        self.content = content
+        self.read = read
+        self.options = options or {}
+
+    def __await__(self) -> Generator[Step[T], Payload, T]:
+        return self.read((yield self))
+
+    @property
+    def fingerprint(self) -> str:
+        """What is compared on resume (rule 5): kind, recipient and what the coroutine passed, never how it was sent."""
+        return fingerprint(self.kind, self.recipient, self.content)
+
+
+def fingerprint(kind: str, recipient: str | None, content: str) -> str:
+    """Name a request so that the same question has the same name in every process."""
+    digest = blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    return f"{kind}:{recipient or ''}:{digest}"
+
+
+class Gather:
+    """Several awaitables at once; the awaited value is the tuple of their values in argument order (rule 3)."""
+
+    __slots__ = ("awaitables", "fail_fast")
+
+    def __init__(self, awaitables: tuple[Awaitable[Any], ...], *, fail_fast: bool = False) -> None:
+        self.awaitables = awaitables
+        self.fail_fast = fail_fast
+
+    def __await__(self) -> Generator[Gather, Any, Any]:
+        return (yield self)
+
+
+class Scope:
+    """A coroutine whose steps count as children of one step (rule 8): a chat and its model turns."""
+
+    __slots__ = ("coroutine",)
+
+    def __init__(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        self.coroutine = coroutine
+
+    def __await__(self) -> Generator[Scope, Any, Any]:
+        return (yield self)
+
+
+class Ask(NamedTuple):
+    """Effect: send this request; its answer is to name *step*."""
+
+    step: str
+    request: Step[Any]
+
+
+class Abandon(NamedTuple):
+    """Effect: nobody waits for *step* any more."""
+
+    step: str
+    request: Step[Any]
+
+
+class Done(NamedTuple):
+    """Effect: the conversation has returned *value*."""
+
+    value: Any
+
+
+class Failed(NamedTuple):
+    """Effect: the conversation has raised *error*."""
+
+    error: BaseException
+
+
+class Unexpected(NamedTuple):
+    """Effect: this answer is nobody's (late, double, or of a finished conversation): a dead letter."""
+
+    answer: Answer
+
+
+Effect = Ask | Abandon | Done | Failed | Unexpected
+
+
+class _Join:
+    """A gather or scope that waits for its branches."""
+
+    __slots__ = ("errors", "fail_fast", "left", "single", "step", "values")
+
+    def __init__(self, step: str, size: int, *, fail_fast: bool, single: bool) -> None:
+        self.step = step
+        self.left = size
+        self.values: list[Any] = [None] * size
+        self.errors: dict[int, BaseException] = {}
+        self.fail_fast = fail_fast
+        self.single = single
+
+
+class _Branch:
+    """One line of control: a coroutine, its path, how many steps it has awaited, and the time of its last answer."""
+
+    __slots__ = ("cancelled", "coroutine", "index", "join", "memory", "now", "ordinal", "parent", "path", "throws")
+
+    def __init__(
+        self,
+        path: str,
+        coroutine: Coroutine[Any, Any, Any],
+        now: float,
+        parent: _Branch | None = None,
+        join: _Join | None = None,
+        index: int = 0,
+    ) -> None:
+        self.path = path
+        self.coroutine = coroutine
+        self.now = now
+        self.parent = parent
+        self.join = join
+        self.index = index
+        self.ordinal = 0
+        self.cancelled = False
+        self.throws = 0
+        self.memory: Any = parent.memory if parent is not None else None
+
+    def take_ordinal(self) -> str:
+        step = ids.child_step(self.path, self.ordinal)
+        self.ordinal += 1
+        return step
+
+    def doomed(self) -> bool:
+        branch: _Branch | None = self
+        while branch is not None:
+            if branch.cancelled:
+                return True
+            branch = branch.parent
+        return False
+
+
+async def _await(awaitable: Awaitable[T]) -> T:
+    return await awaitable
+
+
+class Conversation:
+    """One run of one coroutine, with everything that waits inside it.
+
+    Pure: time comes in with the answers, dice with *dice* (a function from branch path to generator, rule 6). Methods return
+    effects for the shell to perform, in order.
+    """
+
+    def __init__(self, path: str, coroutine: Coroutine[Any, Any, Any], *, dice: Callable[[str], Random]) -> None:
+        self.path = path
+        self.waiting: dict[str, tuple[_Branch, Step[Any]]] = {}
+        self.finished = False
+        self.cancelled = False
+        self._root = _Branch(path, coroutine, 0.0)
+        self._current = self._root
+        self._dice = dice
+        self._rolls: dict[str, Random] = {}
+        self._effects: list[Effect] = []
+        self._ready: list[tuple[_Branch, Any, BaseException | None]] = []
+        self._abandoned: set[str] = set()
+
+    # --- what the coroutine may ask while it runs
+
+    def now(self) -> float:
+        """Return the time stamped on the last answer that the running branch received, in seconds since the epoch."""
+        return self._current.now
+
+    def random(self) -> Random:
+        """Return the running branch's own generator, the same on every resume."""
+        path = self._current.path
+        if path not in self._rolls:
+            self._rolls[path] = self._dice(path)
+        return self._rolls[path]
+
+    @property
+    def memory(self) -> Any:
+        """The running branch's own memory: an immutable value, inherited by the branches it forks, never flowing back from a gather."""
+        return self._current.memory
+
+    @memory.setter
+    def memory(self, value: Any) -> None:
+        self._current.memory = value
+
+    # --- what the shell tells
+
+    def start(self, now: float) -> list[Effect]:
+        """Run to the first steps. *now* is in seconds since the epoch."""
+        self._root.now = now
+        return self._advance(self._root, None, None)
+
+    def on_answer(self, answer: Answer) -> list[Effect]:
+        """Resume the branch that waits for *answer*. The first answer for a step wins (rule 2)."""
+        waiter = self.waiting.pop(answer.step, None)
+        if waiter is None:
+            return [Unexpected(answer)]
+        branch, _ = waiter
+        branch.now = answer.at
+        return self._advance(branch, answer.payload, None)
+
+    def cancel(self) -> list[Effect]:
+        """Raise ``Cancelled`` in every branch that waits; from now on nothing new is sent (rule 4)."""
+        if self.finished:
+            return []
+        self.cancelled = True
+        self._root.cancelled = True
+        self._abandon(prefix=None)
+        return self._drain()
+
+    def resume(self, recorded: Iterable[Answer], now: float) -> list[Effect]:
+        """Start, then deliver *recorded* answers in order; what is left to ask comes back as effects.
+
+        Raises ``NonDeterminismError`` when the code no longer asks what was recorded.
+        """
+        effects = self.start(now)
+        for answer in recorded:
+            if answer.kind == "cancel":
+                effects += self.cancel()
+                continue
+            if self.cancelled or self.finished or answer.step in self._abandoned:
+                effects.append(Unexpected(answer))
+                continue
+            self._compare(answer)
+            effects += self.on_answer(answer)
+        return [e for e in effects if not isinstance(e, (Ask, Abandon)) or e.step in self.waiting]
+
+    def close(self) -> None:
+        """Drop the conversation: run its ``finally`` blocks, send nothing."""
+        self.finished = True
+        branches = [branch for branch, _ in self.waiting.values()]
+        self.waiting.clear()
+        while branches:
+            branch = branches.pop()
+            _close(branch.coroutine)
+            if branch.parent is not None:
+                branches.append(branch.parent)
+
+    # --- inside
+
+    def _compare(self, answer: Answer) -> None:
+        waiter = self.waiting.get(answer.step)
+        if waiter is None:
+            asked = ", ".join(sorted(self.waiting)) or "nothing"
+            raise NonDeterminismError(
+                f"the record has {answer.kind} {answer.step} ({answer.fingerprint}), the code asks for {asked}"
+            )
+        expected = waiter[1].fingerprint
+        if expected != answer.fingerprint:
+            raise NonDeterminismError(
+                f"at step {answer.step} the record has {answer.fingerprint}, the code asks for {expected}"
+            )
+
+    def _advance(self, branch: _Branch, value: Any, error: BaseException | None) -> list[Effect]:
+        self._ready.append((branch, value, error))
+        return self._drain()
+
+    def _drain(self) -> list[Effect]:
+        while self._ready:
+            branch, value, error = self._ready.pop(0)
+            self._run(branch, value, error)
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _run(self, branch: _Branch, value: Any, error: BaseException | None) -> None:
+        self._current = branch
+        try:
+            awaited = branch.coroutine.send(value) if error is None else branch.coroutine.throw(error)
+        except StopIteration as stop:
+            self._finish(branch, stop.value, None)
+        except BaseException as raised:  # noqa: BLE001 (one branch's SystemExit is that branch's failure)
+            self._finish(branch, None, raised)
+        else:
+            self._await(branch, awaited)
+
+    def _await(self, branch: _Branch, awaited: object) -> None:
+        if branch.doomed():
+            self._refuse(branch, awaited, Cancelled())
+        elif isinstance(awaited, Step):
+            step = branch.take_ordinal()
+            self.waiting[step] = (branch, awaited)
+            self._effects.append(Ask(step, awaited))
+        elif isinstance(awaited, Gather):
+            self._fork(branch, awaited)
+        elif isinstance(awaited, Scope):
+            step = branch.take_ordinal()
+            join = _Join(step, 1, fail_fast=False, single=True)
+            self._ready.append((_Branch(step, awaited.coroutine, branch.now, branch, join), None, None))
+        else:
+            what = (
+                f"{type(awaited).__module__}.{type(awaited).__qualname__}"
+                if awaited is not None
+                else "something foreign"
+            )
+            self._refuse(branch, awaited, ForeignAwaitError(FOREIGN.format(what=what)))
+
+    def _refuse(self, branch: _Branch, awaited: object, error: BaseException) -> None:
+        """Raise *error* where the branch awaits; a branch that goes on awaiting all the same is closed by force."""
+        for coroutine in _coroutines(awaited):
+            coroutine.close()
+        branch.throws += 1
+        if branch.throws < STUBBORN:
+            self._ready.append((branch, None, error))
+        else:
+            _close(branch.coroutine)
+            self._finish(branch, None, error)
+
+    def _fork(self, branch: _Branch, gather: Gather) -> None:
+        step = branch.take_ordinal()
+        join = _Join(step, len(gather.awaitables), fail_fast=gather.fail_fast, single=False)
+        if not gather.awaitables:
+            self._ready.append((branch, (), None))
+        for index, awaitable in enumerate(gather.awaitables):
+            child = _Branch(ids.branch(step, index), _await(awaitable), branch.now, branch, join, index)
+            self._ready.append((child, None, None))
+
+    def _finish(self, branch: _Branch, value: Any, error: BaseException | None) -> None:
+        join, parent = branch.join, branch.parent
+        if join is None or parent is None:
+            self.finished = True
+            self._effects.append(Done(value) if error is None else Failed(error))
+            return
+        join.left -= 1
+        if error is None:
+            join.values[branch.index] = value
+        else:
+            first = not join.errors
+            join.errors[branch.index] = error
+            if join.fail_fast and first:
+                self._abandon(prefix=f"{join.step}.")
+        if join.single:
+            parent.memory = branch.memory
+        if join.left == 0:
+            self._joined(parent, join, branch.now)
+
+    def _joined(self, parent: _Branch, join: _Join, now: float) -> None:
+        parent.now = now
+        if join.errors:
+            real = (
+                {k: e for k, e in join.errors.items() if not isinstance(e, Cancelled)}
+                if join.fail_fast
+                else join.errors
+            )
+            chosen = real or join.errors
+            self._ready.append((parent, None, chosen[min(chosen)]))
+        else:
+            self._ready.append((parent, join.values[0] if join.single else tuple(join.values), None))
+
+    def _abandon(self, *, prefix: str | None) -> None:
+        """Raise ``Cancelled`` in the branches below *prefix* (all when None) that wait, or are about to run."""
+        for branch, _, _ in self._ready:
+            branch.cancelled = branch.cancelled or (prefix is not None and branch.path.startswith(prefix))
+        for step in [s for s in self.waiting if prefix is None or s.startswith(prefix)]:
+            branch, request = self.waiting.pop(step)
+            branch.cancelled = True
+            self._abandoned.add(step)
+            self._effects.append(Abandon(step, request))
+            self._ready.append((branch, None, Cancelled()))
+
+
+def _coroutines(awaited: object) -> list[Coroutine[Any, Any, Any]]:
+    if isinstance(awaited, Scope):
+        return [awaited.coroutine]
+    if isinstance(awaited, Gather):
+        return [a for a in awaited.awaitables if hasattr(a, "close")]  # type: ignore[misc]
+    return []
+
+
+def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Close a coroutine even when it awaits in a ``finally`` block."""
+    try:
+        coroutine.close()
+    except BaseException:  # noqa: BLE001 (what a dropped coroutine raises concerns nobody)
+        return

@@ -1,0 +1,205 @@
+"""How long a provider asks to wait, and what its rate-limit headers say.
+
+Providers speak in seconds, milliseconds, Go durations (``6m0s``), epochs (seconds or milliseconds), HTTP dates, RFC
+3339 and prose. A hint that is not understood, negative or not finite is no hint. Headers have lower-case names.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+MINUTE = 60.0
+DAY = 86400.0
+
+_LONGEST = 100
+_NUMBER = re.compile(r"[0-9]{1,18}(?:\.[0-9]{0,18})?(?:[eE][+-]?[0-9]{1,2})?")
+_PIECE = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ms|us|µs|μs|ns|d|h|m|s)")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": MINUTE, "h": 3600.0, "d": DAY}
+_WORDS = _UNITS | {
+    **dict.fromkeys(("millisecond", "milliseconds"), 1e-3),
+    **dict.fromkeys(("sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), MINUTE),
+    **dict.fromkeys(("hr", "hrs", "hour", "hours"), 3600.0),
+    **dict.fromkeys(("day", "days"), DAY),
+}
+_ASKED = re.compile(
+    r"(?:try again|retry|retrying|wait|available)[-_ ]?(?:in|after|for|delay)?(?:[-_ ](seconds|secs|ms))?(?: about)?"
+    r"[\"': ]{0,4}(?=[0-9])",
+    re.IGNORECASE,
+)
+_SAID = re.compile(r" ?([0-9]{1,12}(?:\.[0-9]{1,12})?)(?![0-9:/-]) ?([a-zµμ]{0,12})", re.IGNORECASE)
+
+
+class Window(Struct, frozen=True, kw_only=True):
+    """One counted resource: ``limit`` per ``period`` seconds, what is left of it, and the seconds until it is full."""
+
+    limit: int | None = None
+    remaining: int | None = None
+    reset: float | None = None
+    period: float = MINUTE
+
+
+class RateLimits(Struct, frozen=True, kw_only=True):
+    """What a reply's headers say about the key's limits; None where they say nothing.
+
+    ``remaining`` is a snapshot of the moment of admission: use it only to lower a local level (wire.md 3.4).
+    """
+
+    requests: Window | None = None
+    tokens: Window | None = None
+    input_tokens: Window | None = None
+    output_tokens: Window | None = None
+
+
+def wait_hint(headers: Mapping[str, str], message: str, now: float) -> float | None:
+    """Return the seconds the provider asks to wait, or None. *now* is in seconds since the epoch.
+
+    In this order: ``retry-after-ms``, ``retry-after``, the prose of *message*, the reset of the exhausted limit.
+    """
+    asked = asked_wait(headers, message, now)
+    return reset_wait(headers, now) if asked is None else asked
+
+
+def asked_wait(headers: Mapping[str, str], message: str, now: float) -> float | None:
+    """Return the wait that is asked for in so many words (not the reset of a limit), in seconds, or None."""
+    milliseconds = number(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    after = headers.get("retry-after")
+    wait = None if after is None else seconds(after, server_now(headers, now))
+    return _said_wait(message) if wait is None else wait
+
+
+def reset_wait(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds until the exhausted limits are full again, or None. A limit that has some left is not one."""
+    limits = rate_limits(headers, now)
+    windows = [w for w in (limits.requests, limits.tokens, limits.input_tokens, limits.output_tokens) if w is not None]
+    exhausted = [w.reset for w in windows if w.remaining == 0 and w.reset is not None]
+    unsaid = [w.reset for w in windows if w.remaining is None and w.reset is not None]
+    return max(exhausted) if exhausted else min(unsaid, default=None)
+
+
+def rate_limits(headers: Mapping[str, str], now: float, *, requests_period: float = MINUTE) -> RateLimits:
+    """Read the header families of OpenAI, Groq, Azure, OpenRouter and Anthropic.
+
+    *requests_period* is what the endpoint counts requests by (a day at Groq: see its Profile), in seconds.
+    """
+    if not any("ratelimit-" in name for name in headers):
+        return RateLimits()
+    now = server_now(headers, now)
+    return RateLimits(
+        requests=_window(headers, "requests", now, requests_period) or _plain_window(headers, now),
+        tokens=_window(headers, "tokens", now),
+        input_tokens=_window(headers, "input-tokens", now),
+        output_tokens=_window(headers, "output-tokens", now),
+    )
+
+
+def number(text: str) -> float | None:
+    """Return a plain non-negative finite number, or None."""
+    text = text[:_LONGEST].strip()
+    if _NUMBER.fullmatch(text) is None:
+        return None
+    value = float(text)
+    return value if math.isfinite(value) else None
+
+
+def seconds(text: str, now: float) -> float | None:
+    """Return the seconds from *now* that *text* names: a number, an epoch, a Go duration or a date; 0 for the past."""
+    value = number(text)
+    if value is not None:
+        return value if value <= 1e9 else _until(value / 1000 if value > 1e11 else value, now)
+    duration = go_duration(text)
+    if duration is not None:
+        return duration
+    at = date(text)
+    return None if at is None else _until(at, now)
+
+
+def go_duration(text: str) -> float | None:
+    """Return the seconds of ``1h2m3.5s``, ``20ms``; None unless the pieces tile the whole of *text*."""
+    text, total, end = text[:_LONGEST].strip(), 0.0, 0
+    while end < len(text):
+        piece = _PIECE.match(text, end)
+        if piece is None:
+            return None
+        total, end = total + float(piece[1]) * _UNITS[piece[2]], piece.end()
+    return total if end else None
+
+
+def date(text: str) -> float | None:
+    """Return the epoch seconds of an HTTP date or an RFC 3339 time, or None. Without a zone it is UTC."""
+    text = text[:_LONGEST].strip()
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
+        try:
+            at = parse(text)
+            return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, TypeError, IndexError, OverflowError):
+            continue
+    return None
+
+
+def server_now(headers: Mapping[str, str], now: float) -> float:
+    """Return the server's own idea of now (its ``date`` header), or *now*: a difference of clocks is no wait."""
+    at = date(headers["date"]) if "date" in headers else None
+    return now if at is None else at
+
+
+def _until(at: float, now: float) -> float | None:
+    wait = max(at - now, 0.0)
+    return wait if math.isfinite(wait) else None
+
+
+def _said_wait(message: str) -> float | None:
+    for asked in _ASKED.finditer(message):
+        wait = _said_amount(message, asked.end(), asked[1])
+        if wait is not None:
+            return wait
+    return None
+
+
+def _said_amount(message: str, at: int, unit: str | None) -> float | None:
+    """Sum pieces such as ``1m``, ``30.5s`` or ``20 seconds`` from *at* on; a bare number is seconds, or *unit*."""
+    total: float | None = None
+    for _ in range(4):
+        piece = _SAID.match(message, at)
+        if piece is None:
+            break
+        name = piece[2].lower() or ((unit or "s").lower() if total is None else "")
+        factor = _WORDS.get(name)
+        if factor is None:
+            break
+        total, at = (total or 0.0) + float(piece[1]) * factor, piece.end()
+    return total
+
+
+def _window(headers: Mapping[str, str], what: str, now: float, period: float = MINUTE) -> Window | None:
+    names = (f"x-ratelimit-{{}}-{what}", f"anthropic-ratelimit-{what}-{{}}")
+    return _read_window(headers, names, now, period)
+
+
+def _plain_window(headers: Mapping[str, str], now: float) -> Window | None:
+    return _read_window(headers, ("x-ratelimit-{}",), now, MINUTE)
+
+
+def _read_window(headers: Mapping[str, str], names: tuple[str, ...], now: float, period: float) -> Window | None:
+    for name in names:
+        limit, remaining = (_count(headers.get(name.format(part), "")) for part in ("limit", "remaining"))
+        reset = seconds(headers.get(name.format("reset"), ""), now)
+        if limit is not None or remaining is not None or reset is not None:
+            return Window(limit=limit, remaining=remaining, reset=reset, period=period)
+    return None
+
+
+def _count(text: str) -> int | None:
+    value = number(text)
+    return None if value is None or value > 2**53 else int(value)

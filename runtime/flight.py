@@ -1,0 +1,213 @@
+"""What ends a call: a deadline that counts, and the right of another thread to hang up. Sockets only, no HTTP library.
+
+``requests`` bounds only the gap between two bytes and cannot be interrupted from outside, so three things are ours:
+
+- :class:`ClockedSocket` gives each single read the time that is left of the whole call, headers included.
+- :class:`Line` dials, so that a duplicate of the socket is known before anything is sent; ``shutdown`` on the duplicate
+  ends whatever blocks on the original: connect, TLS handshake, headers, body.
+- :class:`Flight` holds the right to do so. Whoever takes it out owns the duplicate: an abort either takes it while its
+  call is under way, or finds nothing and touches nothing. So an abort never hits the next call, and needs no lock.
+
+Only name resolution cannot be interrupted; it ends by the resolver's own limits.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import time
+from collections import deque
+from typing import Any, cast
+
+
+class Flight:
+    """One call under way: the one object that another thread touches.
+
+    Written once by its caller (the right to end it), read once by whoever aborts. ``abort`` may run in any thread,
+    everything else runs in the caller's.
+    """
+
+    __slots__ = ("_right", "aborted", "call", "deadline", "dialled", "received", "sent", "unclean")
+
+    def __init__(self, call: str, deadline: float) -> None:
+        self.call = call
+        self.deadline = deadline
+        self.aborted = False
+        self.dialled = False  # on a connection of its own, not a kept one
+        self.sent = False
+        self.received = False
+        self.unclean = False  # bytes were left behind the body
+        self._right: deque[socket.socket] = deque(maxlen=1)
+
+    def abort(self) -> None:
+        """End the call now, or keep it from starting. In the other thread; it never blocks and never raises."""
+        self.aborted = True
+        hang_up(self.take())
+
+    def board(self, handle: socket.socket) -> None:
+        """Hand out the right to end this call. Raises ``TimeoutError`` when it was aborted before."""
+        self._right.append(handle)
+        if self.aborted:
+            raise TimeoutError("aborted")
+
+    def take(self) -> socket.socket | None:
+        """Take the right out; who gets the handle owns it."""
+        try:
+            return self._right.pop()
+        except IndexError:
+            return None
+
+    def remaining(self) -> float:
+        """Return the seconds that are left. Raises ``TimeoutError`` when there are none, or the call was aborted."""
+        left = self.deadline - time.monotonic()
+        if left <= 0 or self.aborted:
+            raise TimeoutError("timed out")
+        return left
+
+    @property
+    def stale(self) -> bool:
+        """Whether a failure means no more than that the server had closed a kept connection."""
+        return not (self.dialled or self.received or self.aborted) and self.deadline > time.monotonic()
+
+
+def hang_up(handle: socket.socket | None) -> None:
+    """End the connection for all who share it, and close this handle."""
+    if handle is None:
+        return
+    try:
+        handle.shutdown(socket.SHUT_RDWR)
+    except OSError:  # it has ended already
+        pass
+    finally:
+        handle.close()
+
+
+class ClockedSocket(io.RawIOBase):
+    """A socket for reading, each read bounded by what is left of the flight."""
+
+    def __init__(self, sock: socket.socket, flight: Flight) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self.flight = flight
+        self.over = False
+
+    def makefile(self, *_: object) -> io.BufferedReader:
+        """Return what ``http.client`` reads from; it takes this object for the socket."""
+        return _Reader(self)
+
+    def readable(self) -> bool:
+        """Say yes: reading is all it does."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what is there, within the time left; None once the reply is over."""
+        if self.over:
+            return None
+        self._sock.settimeout(self.flight.remaining())
+        got = self._raw.readinto(buffer)
+        self.flight.received = self.flight.received or bool(got)
+        return got
+
+    def close(self) -> None:
+        """Let go of the socket, which lives on if its connection is kept."""
+        self._raw.close()
+        super().close()
+
+
+class _Reader(io.BufferedReader):
+    """Buffers a reply, and notes at its end when bytes are left that belong to nobody."""
+
+    raw: ClockedSocket
+
+    def close(self) -> None:
+        if not self.closed:
+            self.raw.over = True
+            self.raw.flight.unclean = self.raw.flight.unclean or bool(self.peek(1))
+        super().close()
+
+
+class Line:
+    """The caller's connection: dials it, lends its handle to the flight, and takes it back. Caller's thread only."""
+
+    def __init__(self, connect_timeout: float) -> None:
+        self.connect_timeout = connect_timeout
+        self.flight = Flight("", 0.0)
+        self.connection: Any = None
+        self._handle: socket.socket | None = None
+
+    def dial(self, host: str, port: int) -> socket.socket:
+        """Return a connected socket. Raises ``OSError``; all addresses together get ``connect_timeout``."""
+        hang_up(self._handle)
+        hang_up(self.flight.take())
+        self._handle, self.flight.dialled = None, True
+        until = time.monotonic() + min(self.connect_timeout, self.flight.remaining())
+        failure = OSError(f"no address for {host}")
+        for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                return self._connect(family, address, until)
+            except OSError as error:
+                failure = error
+        raise failure
+
+    def _connect(self, family: int, address: Any, until: float) -> socket.socket:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.flight.board(sock.dup())
+            sock.settimeout(max(until - time.monotonic(), 0.001))
+            sock.connect(address)
+            sock.settimeout(max(until - time.monotonic(), 0.001))
+        except BaseException:
+            hang_up(self.flight.take())
+            sock.close()
+            raise
+        return sock
+
+    def board(self, connection: Any) -> None:
+        """Begin a request on *connection*; on a kept one the flight gets the handle now."""
+        self.connection = connection
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self.flight.board(handle)
+
+    def land(self, *, clean: bool) -> bool:
+        """End the flight; return False when an abort was faster. Only a *clean* exchange keeps the connection."""
+        handle = self.flight.take()
+        if handle is not None and clean and not self.flight.unclean and self.connection.sock is not None:
+            self._handle = handle
+            return True
+        hang_up(handle)
+        if self.connection is not None:
+            self.connection.close()
+        return handle is not None
+
+    def close(self) -> None:
+        """Hang up."""
+        hang_up(self._handle)
+        self._handle = None
+
+
+class Recorded:
+    """The half of a urllib3 connection that tells the line what it does; the other half is the next base."""
+
+    def __init__(self, *args: Any, line: Line, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.line = line
+        self.response_class: Any = self.respond
+
+    def _new_conn(self: Any) -> Any:
+        return self.line.dial(self.host, self.port)
+
+    def request(self: Any, *args: Any, **options: Any) -> None:
+        """Send a request: connect first, so that the flight has its handle and the time left is that of the call."""
+        if self.sock is None:
+            self.connect()
+        self.line.board(self)
+        self.timeout = self.line.flight.remaining()
+        super().request(*args, **options)  # type: ignore[misc]  # the other half has it
+
+    def respond(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
+        """Return the reader of the reply; the request has been sent by now."""
+        self.line.flight.sent = True
+        return http.client.HTTPResponse(cast("socket.socket", ClockedSocket(sock, self.line.flight)), **options)

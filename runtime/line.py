@@ -1,0 +1,75 @@
+"""The line to a provider: wire codec over HTTP. What a caller (``actors/caller.py``) calls through."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from protocol.chat import CallFailure, ChatReply
+from protocol.ids import run_of
+from protocol.wire.openai import decode_response, encode_request
+from runtime.http import HttpCaller, Response
+from runtime.logs import get_logger
+
+if TYPE_CHECKING:
+    from protocol.chat import ChatRequest
+    from protocol.wire.profiles import Profile
+    from runtime.secret import Secret
+
+_log = get_logger()
+
+
+class ProviderLine:
+    """One connection to one provider; an actor's own, save for :meth:`abort`."""
+
+    def __init__(self, base_url: str, key: Secret | None, profile: Profile) -> None:
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        if key is not None:
+            headers["authorization"] = f"Bearer {key.reveal()}"
+        self._profile = profile
+        self._http = HttpCaller(base_url.rstrip("/") + "/chat/completions", headers)
+
+    def call(self, request: ChatRequest, *, timeout: float, call: str) -> tuple[ChatReply | CallFailure, float, dict[str, str]]:
+        """Make the call and decode what comes; see ``actors.caller.Line``."""
+        body = encode_request(request, self._profile)
+        began = time.monotonic()
+        answer = self._http.post(body, timeout=timeout, call=call)
+        elapsed = (time.monotonic() - began) * 1000.0
+        if isinstance(answer, Response):
+            outcome = decode_response(answer.status, answer.headers, answer.body, time.time())
+            headers = {name: value for name, value in answer.headers.items() if "ratelimit" in name}
+        else:
+            outcome, headers = answer, {}
+        self._note(request, outcome, elapsed, call)
+        return outcome, elapsed, headers
+
+    def abort(self, call: str) -> None:
+        """End the call named *call* at once; any thread."""
+        self._http.abort(call)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._http.close()
+
+    @staticmethod
+    def _note(request: ChatRequest, outcome: ChatReply | CallFailure, elapsed: float, call: str) -> None:
+        if isinstance(outcome, ChatReply):
+            _log.debug(
+                "call.answered",
+                correlation_id=run_of(call),
+                call=call,
+                model=request.model,
+                elapsed_ms=round(elapsed, 1),
+                prompt=request.messages[-1].content[:2000],
+                reply=outcome.text[:2000],
+            )
+        else:
+            _log.info(
+                "call.failed",
+                correlation_id=run_of(call),
+                call=call,
+                model=request.model,
+                kind=outcome.kind,
+                status=outcome.status,
+                error=outcome.message,
+            )

@@ -1,0 +1,75 @@
+"""Progress as plain lines on standard error: what a run is doing, one line an event."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from protocol.signals import Progress
+
+WIDTH = 72
+
+
+def printable(text: str, width: int = WIDTH) -> str:
+    """Return *text* on one line without control characters, cut to *width* characters."""
+    one_line = " ".join(text.split())
+    safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in one_line)
+    return safe if len(safe) <= width else safe[: width - 3] + "..."
+
+
+class ProgressLines:
+    """Turns events into lines; ``several`` puts the run's id on each."""
+
+    def __init__(self, began: float, *, several: bool = False, write: Callable[[str], object] | None = None) -> None:
+        self._began = began
+        self._several = several
+        self._write = write or _to_stderr
+        self._asked: dict[str, tuple[str, str]] = {}
+
+    def show(self, event: Progress) -> None:
+        """Show *event* if it is one that people want to see."""
+        text = self._text(event.event, event.facts)
+        if text is not None:
+            run = f"{event.run} " if self._several else ""
+            self._write(f"[{max(0.0, event.at - self._began):6.1f} s] {run}{text}")
+
+    def _text(self, name: str, facts: dict[str, Any]) -> str | None:
+        match name:
+            case "task.started":
+                role = str(facts.get("role") or "team")
+                self._asked[facts["step"]] = (role, str(facts.get("content", "")))
+                return f"{role:<12} begins: {printable(facts.get('content', ''), 48)}"
+            case "task.finished" | "task.failed":
+                return self._ended(name, facts)
+            case "plan.made":
+                subtasks = facts.get("subtasks", ())
+                return "\n".join([f"plan with {len(subtasks)} subtasks:", *(f"{'':>12}{n}. {printable(s)}" for n, s in enumerate(subtasks, 1))])
+            case "plan.skipped":
+                return f"no plan: {', '.join(facts.get('reasons', ())) or 'a small task'} (complexity {facts.get('score', 0.0):.2f})"
+            case "plan.failed":
+                return f"no plan could be had ({printable(str(facts.get('error')))}): one coder does the whole task"
+            case "draft.accepted" | "draft.rejected" | "draft.kept":
+                return self._judged(name.removeprefix("draft."), facts)
+            case "draft.failed":
+                return f"failed: {printable(facts.get('subtask', ''), 40)}: {printable(str(facts.get('error')))}"
+        return None
+
+    def _ended(self, name: str, facts: dict[str, Any]) -> str:
+        role, content = self._asked.pop(facts["step"], ("team", ""))
+        if name == "task.failed":
+            return f"{role:<12} failed: {printable(str(facts.get('error')))}"
+        cut = ", cut at max_tokens" if facts.get("truncated") else ""
+        seconds = facts.get("execution_ms", 0.0) / 1000.0
+        return f"{role:<12} done:   {printable(content, 48)} ({facts.get('output_tokens', 0)} tokens, {seconds:.1f} s{cut})"
+
+    @staticmethod
+    def _judged(how: str, facts: dict[str, Any]) -> str:
+        score = f" with {facts['score']} of 10" if facts.get("score") is not None else ""
+        return f"{how}{score}: {printable(facts.get('subtask', ''), 48)}"
+
+
+def _to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)  # noqa: T201 (this is the command line's own output)
