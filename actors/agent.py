@@ -22,6 +22,7 @@ from protocol.errors import Cancelled, ErrorKind, TaskFailed
 from protocol.messages import AgentMessage, TaskResult, failed
 from protocol.policies.history import trim
 from protocol.policies.json_text import extract_json
+from protocol.policies.token_estimate import estimate
 from protocol.roles import RoleSettings
 from protocol.signals import (
     Answer,
@@ -160,7 +161,7 @@ class Agent(Conversational):
                 failed(self._running.id, kind, failure.message if failure else "no reply", agent=self.address)
             )
 
-        trimmed = trim(messages, self.settings.history_tokens)
+        trimmed = trim(messages, self.settings.history_tokens, estimate)
         return Step("chat", self.role, content, read, {"messages": trimmed, **options})
 
     def _whole(self, reply: ChatReply) -> ChatReply:

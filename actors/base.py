@@ -1,26 +1,32 @@
 """The base actor: the only subclass of ``pykka.Actor`` that knows Pykka's rules.
 
-Pykka's seams for implementors are ``_create_actor_inbox``, ``_create_future`` and ``_start_actor_loop``; two private names are used and
-stand here alone: ``pykka._envelope.Envelope`` and ``pykka.messages._ActorStop``.
+Pykka's seams for implementors are ``_create_actor_inbox``, ``_create_future`` and ``_start_actor_loop``; two private
+names are used and stand here alone: ``pykka._envelope.Envelope`` and ``pykka.messages._ActorStop``.
 
-What a handler sends, and the timers it sets, lie in an outbox and leave when it returns. A handler that raises, or that was
-fenced because it never returned, sends nothing but its failure. Nothing escapes into Pykka: a failure suspends the actor and
-is reported to its parent, address, mailbox and mail are kept, and a restart is a new instance from the stored factory.
+What a handler sends, and the timers it sets, lie in an outbox and leave when it returns. A handler that raises, or that
+was fenced because it never returned, sends nothing but its failure. Nothing escapes into Pykka: a failure suspends the
+actor and is reported to its parent, address, mailbox and mail are kept, and a restart is a new instance from the stored
+factory.
+
+A turn changes the world only in :meth:`Actor.commit`, when the dispatcher knows that the turn was not taken away from
+it. That holds for a stop, a restart and a Pykka reply too: they lie in the outbox as functions to call.
 """
 
 from __future__ import annotations
 
-import traceback
+import traceback as tracebacks
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pykka
+from msgspec import Struct
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from actors.mailbox import Mailbox
+from actors.mailbox import Begin, Leave, Mailbox
 from protocol.errors import ErrorKind
-from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Control, Restart, Stop
+from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Restart, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,30 +35,22 @@ if TYPE_CHECKING:
     from actors.dispatcher import Dispatcher
 
 
-class Begin(Control, frozen=True, kw_only=True, tag=True):
-    """The first message of every incarnation: run ``on_start`` and ``setup``."""
+FOREVER = 1e9
+"""No timer is set further ahead than these seconds, 30 years."""
 
 
 class Timed(NamedTuple):
-    """A timer that fired: delivered unless its key was set again or cancelled meanwhile."""
+    """A timer that fired: delivered unless its key was set again, or cancelled, or the actor restarted meanwhile."""
 
     key: str
-    generation: int
     message: Any
-
-
-class Reply(NamedTuple):
-    """A Pykka future in the outbox, set when the handler's turn is over."""
-
-    future: pykka.Future[Any]
-    value: Any
 
 
 class Actor(pykka.Actor):
     """An actor with its own mailbox, executed by a dispatcher.
 
-    Subclasses implement :meth:`on_receive`, and :meth:`setup` for what belongs to a new instance. All methods run in the actor's own
-    turn, one message at a time, unless their docstring says otherwise.
+    Subclasses implement :meth:`on_receive`, and :meth:`setup` for what belongs to a new instance. All methods run in
+    the actor's own turn, one message at a time, unless their docstring says otherwise.
     """
 
     address: str = ""
@@ -64,7 +62,7 @@ class Actor(pykka.Actor):
         super().__init__()
         self._outbox: list[tuple[Any, Any]] = []
         self._timing: list[tuple[float, Timed]] | None = None
-        self._timers: dict[str, int] = {}
+        self._timers: dict[str, Timed] = {}
 
     # --- Pykka's seams
 
@@ -95,18 +93,25 @@ class Actor(pykka.Actor):
     def teardown(self) -> None:
         """Run after the last message, when the actor stops in order."""
 
+    def stop(self) -> None:
+        """Stop after the mail that is there already."""
+        self._outbox.append((self.address, Envelope(_ActorStop())))
+
     def tell(self, to: str, message: Any) -> None:
         """Send *message* to the address *to* when this turn ends. Order per sender, receiver and lane is kept."""
         self._outbox.append((to, message))
 
     def after(self, seconds: float, message: Any, *, key: str) -> None:
-        """Deliver *message* to this actor after *seconds*; a new timer for *key* replaces the old one."""
-        mailbox = self.actor_inbox
-        mailbox.generation += 1
-        self._timers[key] = mailbox.generation
+        """Deliver *message* to this actor after *seconds*; a new timer for *key* replaces the old one.
+
+        0 or less is at once, NaN and infinity raise ``ValueError``.
+        """
+        if not seconds < float("inf"):
+            raise ValueError(f"timer {key!r}: {seconds} is no number of seconds")
+        self._timers[key] = timed = Timed(key, message)
         if self._timing is None:
             self._timing = []
-        self._timing.append((seconds, Timed(key, mailbox.generation, message)))
+        self._timing.append((min(seconds, FOREVER), timed))
 
     def cancel_timer(self, key: str) -> None:
         """Forget the timer *key*; one that has already fired and waits in the mailbox is dropped too."""
@@ -128,12 +133,6 @@ class Actor(pykka.Actor):
         """Spawn a child now."""
         self._directory.spawn(spec)
 
-    def tell_parent(self, message: Any) -> None:
-        """Send *message* to the parent, if there is one."""
-        spec = self.actor_inbox.spec
-        if spec is not None and spec.parent is not None:
-            self.tell(spec.parent, message)
-
     # --- what a dispatcher calls
 
     def bind(self, mailbox: Mailbox, dispatcher: Dispatcher) -> None:
@@ -144,12 +143,16 @@ class Actor(pykka.Actor):
         self._directory = mailbox.directory
 
     def execute(self, item: Any) -> None:
-        """Handle one item from the mailbox; raises what the handler raises."""
-        special = _SPECIAL.get(item.__class__)
-        if special is None:
-            self.on_receive(item)
-        else:
-            special(self, item)
+        """Handle one item from the mailbox; raises what the handler raises, after ``on_failure``."""
+        try:
+            special = _SPECIAL.get(item.__class__)
+            if special is None:
+                self.on_receive(item)
+            else:
+                special(self, item)
+        except BaseException as error:
+            self._hook(self.on_failure, type(error), error, error.__traceback__)
+            raise
 
     def commit(self) -> None:
         """Let the outbox leave and the timers start; called when the turn has ended well."""
@@ -164,115 +167,140 @@ class Actor(pykka.Actor):
                 mailbox = mailboxes.get(to)
                 if mailbox is not None:
                     mailbox.put(message)
-                elif to is _REPLY:
-                    message.future.set(message.value)
+                elif to is _CALL:
+                    message()
                 else:
                     self._directory.send(to, message)
             outbox.clear()
 
-    def fail(self, item: Any, error: BaseException) -> None:
-        """Discard the outbox, suspend the mailbox and report *error*; called when a handler raised."""
+    def fail(self, item: Any, error: BaseException, kind: ErrorKind = ErrorKind.INTERNAL, traceback: str = "") -> None:
+        """Discard the outbox, suspend the mailbox and report *error*; called when a handler raised or was fenced."""
         self._outbox.clear()
         self._timing = None
         mailbox = self.actor_inbox
         mailbox.suspend()
-        if isinstance(item, Envelope) and item.reply_to is not None:
-            item.reply_to.set_exception((type(error), error, error.__traceback__))
+        text = in_words(error)
+        _, future = unwrap(item)
+        if future is not None:
+            known = error if isinstance(error, Exception) else RuntimeError(f"{self.address} failed: {text}")
+            self._hook(future.set_exception, (type(known), known, known.__traceback__))
         news = ChildFailed(
             address=self.address,
-            kind=ErrorKind.INTERNAL,
-            error=f"{type(error).__name__}: {error}",
+            kind=kind,
+            error=text,
             message=describe(item),
-            traceback="".join(traceback.format_exception(error)),
+            traceback=traceback or "".join(tracebacks.format_exception(error)),
         )
-        self._hook(self.on_failure, type(error), error, error.__traceback__)
-        spec = mailbox.spec
-        if spec is not None:
-            for watcher in spec.watchers:
-                self._directory.send(watcher, news)
         self._directory.report(mailbox, news, self.clock())
 
     def wants(self, timed: Timed) -> bool:
         """Tell whether the timer is still set, so that a stale one is dropped before it becomes mail."""
-        return self._timers.get(timed.key) == timed.generation
+        return self._timers.get(timed.key) is timed
 
     # --- special items
 
     def _on_envelope(self, envelope: Envelope[Any]) -> None:
         """Mail from outside, through a Pykka ref."""
+        value = None
         if isinstance(envelope.message, _ActorStop):
-            self._stop_now("stopped")
-            value = None
+            self._stop()
         else:
             value = self.on_receive(envelope.message)
         if envelope.reply_to is not None:
-            self._outbox.append((_REPLY, Reply(envelope.reply_to, value)))
+            self._outbox.append((_CALL, partial(envelope.reply_to.set, value)))
 
     def _on_timed(self, timed: Timed) -> None:
-        if self._timers.get(timed.key) == timed.generation:
+        if self._timers.get(timed.key) is timed:
             del self._timers[timed.key]
             self.on_receive(timed.message)
 
-    def _on_begin(self, _begin: Begin) -> None:
+    def _on_begin(self, begin: Begin) -> None:
         self.on_start()
         self.setup()
-
-    def _on_stop(self, stop: Stop) -> None:
-        self._stop_now(stop.reason)
+        if begin.again:
+            self._outbox.append((_CALL, self._go_on))
 
     def _on_restart(self, _restart: Restart) -> None:
-        """Put a new instance in this one's place: same address, mailbox, mail and Pykka ref."""
+        """Make a new instance; it takes this one's place when the turn ends, and begins in the next."""
         mailbox = self.actor_inbox
-        spec = mailbox.spec
-        assert spec is not None
-        new = spec.factory()
+        assert mailbox.spec is not None
+        new = make(mailbox.spec)
         new.actor_inbox, new.actor_stopped, new.actor_urn = mailbox, self.actor_stopped, self.actor_urn
-        new._actor_ref = pykka.ActorRef(new)  # noqa: SLF001 (Pykka's own slot of the instance we replace)
+        new._actor_ref = pykka.ActorRef(new)  # noqa: SLF001 (Pykka's own slot of the instance we make)
         new.bind(mailbox, self._dispatcher)
-        self._timers = {}
-        mailbox.actor = new
-        new.on_start()
-        new.setup()
-        for watcher in spec.watchers:
-            new.tell(watcher, ChildRestarted(address=self.address))
-        mailbox.resume()
-        self._outbox, new._outbox = new._outbox, self._outbox  # noqa: SLF001 (they leave at the end of this turn)
-        self._timing, new._timing = new._timing, None  # noqa: SLF001
+        self._outbox.append((_CALL, new._take_place))  # noqa: SLF001 (a later self)
 
-    def _stop_now(self, reason: str) -> None:
-        """End in order: ``teardown`` and ``on_stop``, then the mailbox is sealed and the parent told."""
-        self.actor_stopped.set()
-        self._timers.clear()
+    def _on_stop(self, stop: Stop) -> None:
+        self._stop(stop.reason)
+
+    def _on_leave(self, leave: Leave) -> None:
+        self._outbox.append((_CALL, partial(self._leave, leave.reason)))
+
+    def _stop(self, reason: str = "stopped") -> None:
+        """Run the closing hooks; the actor leaves when the turn ends. Pykka's registry is never touched."""
         self._hook(self.teardown)
         self._hook(self.on_stop)
-        self._directory.mailboxes.pop(self.address, None)
-        self.actor_inbox.seal(reason)
-        self.actor_inbox.actor = None
-        self._dispatcher.retire(self.actor_inbox)
-        self.tell_parent(ChildStopped(address=self.address, reason=reason, failed=self.actor_inbox.suspended))
+        self._outbox.append((_CALL, partial(self._leave, reason)))
 
-    def _stop(self) -> None:
-        """Pykka's immediate stop; its registry is never touched."""
-        self._stop_now("stopped")
+    # --- what happens to the place when a turn ends
+
+    def _take_place(self) -> None:
+        """Play here from now on: same address, mailbox, mail and Pykka ref; no mail before :class:`Begin`."""
+        mailbox = self.actor_inbox
+        mailbox.actor = self
+        mailbox.suspend()
+        mailbox.put_first(Begin(again=True))
+
+    def _go_on(self) -> None:
+        mailbox = self.actor_inbox
+        for watcher in mailbox.spec.watchers if mailbox.spec is not None else ():
+            self._directory.send(watcher, ChildRestarted(address=self.address))
+        mailbox.resume()
+
+    def _leave(self, reason: str) -> None:
+        """Go; the address is given back last, so that nobody takes it while mail is drained and the thread ends."""
+        mailbox = self.actor_inbox
+        self.actor_stopped.set()
+        mailbox.seal(reason)
+        mailbox.actor = None
+        self._dispatcher.retire(mailbox)
+        self._directory.mailboxes.pop(self.address, None)
+        if mailbox.spec is not None and mailbox.spec.parent is not None:
+            news = ChildStopped(address=self.address, reason=reason, failed=mailbox.suspended)
+            self._directory.send(mailbox.spec.parent, news)
 
     def _hook(self, hook: Callable[..., Any], *args: Any) -> None:
-        """Run a closing hook; what it raises is reported as a failure of an actor that is already going."""
+        """Run what must not stop a turn from ending; what it raises is kept among the dead letters."""
         try:
             hook(*args)
         except BaseException as error:  # noqa: BLE001 (nothing escapes into the dispatcher)
-            self._directory.dead_letter(self.address, f"{hook.__name__} raised {error!r}", None)
+            name = getattr(hook, "__name__", "a hook")
+            self._directory.dead_letter(self.address, f"{name} raised {in_words(error)}", None)
 
 
-_REPLY: Any = object()
-"""Stands where an address would: the entry is a :class:`Reply`."""
+_CALL: Any = object()
+"""Stands where an address would: the entry of the outbox is a function."""
 
 _SPECIAL: dict[type, Callable[[Any, Any], None]] = {
     Envelope: Actor._on_envelope,  # noqa: SLF001 (a table of this class's own methods)
     Timed: Actor._on_timed,  # noqa: SLF001
     Begin: Actor._on_begin,  # noqa: SLF001
     Stop: Actor._on_stop,  # noqa: SLF001
+    Leave: Actor._on_leave,  # noqa: SLF001
     Restart: Actor._on_restart,  # noqa: SLF001
 }
+
+
+def make(spec: ActorSpec) -> Any:
+    """Return a new instance from the stored factory. Raises what the factory raises, or ``TypeError``."""
+    actor = spec.factory()
+    if not isinstance(actor, Actor):
+        raise TypeError(f"the factory of {spec.address!r} must return an actors.base.Actor, not {type(actor).__name__}")
+    if "_outbox" not in actor.__dict__:
+        raise TypeError(f"{type(actor).__name__}.__init__() must call super().__init__()")
+    if actor.address not in {"", spec.address}:
+        raise TypeError(f"the factory of {spec.address!r} returned the instance that plays at {actor.address!r}")
+    return actor
 
 
 def unwrap(item: Any) -> tuple[Any, pykka.Future[Any] | None]:
@@ -292,5 +320,14 @@ def is_stop(message: Any) -> bool:
 def describe(item: Any) -> str:
     """Name a message for a log line, without its content."""
     message, _ = unwrap(item)
-    step = getattr(message, "message_id", None) or getattr(message, "step", None)
+    fields = message if isinstance(message, Struct) else None
+    step = getattr(fields, "message_id", None) or getattr(fields, "step", None)
     return f"{type(message).__name__} {step}" if step else type(message).__name__
+
+
+def in_words(error: BaseException) -> str:
+    """Name an error for a log line, whatever its ``__str__`` does."""
+    try:
+        return f"{type(error).__name__}: {error}"
+    except BaseException:  # noqa: BLE001 (a user's exception class runs here)
+        return f"{type(error).__name__}: (its text cannot be shown)"

@@ -18,12 +18,18 @@ if TYPE_CHECKING:
 class Line(Protocol):
     """A way to one provider: blocking, for one thread, save for :meth:`abort`."""
 
-    def call(self, request: ChatRequest, *, timeout: float, call: str) -> tuple[ChatReply | CallFailure, float, dict[str, str]]:
+    def call(
+        self, request: ChatRequest, *, timeout: float, call: str
+    ) -> tuple[ChatReply | CallFailure, float, dict[str, str]]:
         """Make the call; give its outcome, its wall time in ms, and the rate-limit headers. Never raises for what a server does."""
         ...
 
     def abort(self, call: str) -> None:
         """End the call named *call*, if it is still under way. Called from another thread; returns at once."""
+        ...
+
+    def hang_up(self) -> None:
+        """End whatever call is under way. Called from another thread; returns at once."""
         ...
 
     def close(self) -> None:
@@ -48,7 +54,5 @@ class Caller(Actor):
         outcome, elapsed_ms, headers = self._line.call(message.request, timeout=message.timeout, call=message.call)
         self.tell(
             message.reply_to,
-            Performed(
-                call=message.call, caller=self.address, outcome=outcome, elapsed_ms=elapsed_ms, headers=headers
-            ),
+            Performed(call=message.call, caller=self.address, outcome=outcome, elapsed_ms=elapsed_ms, headers=headers),
         )

@@ -1,7 +1,7 @@
 """The directory: who lives at which address, where mail for nobody goes, and who executes whom.
 
-One per system; two systems in one process share nothing. It is written by whoever spawns and stops, read by every thread, and holds
-nothing that needs two operations to be consistent.
+One per system; two systems in one process share nothing. It is written by whoever spawns and stops, read by every
+thread, and holds nothing that needs two operations to be consistent.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import pykka
 from msgspec import Struct
 
-from actors.base import is_stop, unwrap
+from actors.base import in_words, is_stop, unwrap
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage, failed
 from protocol.policies.restarts import Restart as RestartVerdict
 from protocol.policies.restarts import RestartLimit
-from protocol.signals import Answer, ChildFailed, DeadLetter, Restart, Stop
+from protocol.signals import Answer, ChildFailed, DeadLetter, Restart, Stop, is_request
 from protocol.steps import fingerprint
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ DEAD_LETTERS_KEPT = 1000
 class ActorSpec(Struct, frozen=True, kw_only=True):
     """How an actor is made, and made again: supervision is data.
 
-    ``factory`` takes no argument and returns a new instance. ``watchers`` hear of failures too. ``cap`` bounds waiting requests.
-    ``stuck_after`` is in seconds; None: the watchdog leaves this actor alone.
+    ``factory`` takes no argument and returns a new instance. ``watchers`` hear of failures too. ``cap`` bounds waiting
+    requests. ``stuck_after`` is in seconds; None: the watchdog leaves this actor alone.
     """
 
     address: str
@@ -85,41 +85,63 @@ class Directory:
         """Return the specs of the actors whose parent is *parent*, in the order they were spawned."""
         return [m.spec for m in list(self.mailboxes.values()) if m.spec is not None and m.spec.parent == parent]
 
-    def refuse(self, address: str, message: Any) -> None:
-        """A full mailbox turned *message* down: its asker hears so."""
-        self._bury(address, "overloaded", message, ErrorKind.OVERLOADED)
+    def refuse(self, address: str, item: Any) -> bool:
+        """Turn *item* down for a full mailbox if it is a new request, and tell its asker; False: it must be taken."""
+        if not is_request(unwrap(item)[0]):
+            return False
+        self.dead_letter(address, "overloaded", item, ErrorKind.OVERLOADED)
+        return True
 
-    def dead_letter(self, to: str, reason: str, message: Any, kind: ErrorKind = ErrorKind.STOPPED) -> None:
-        """Keep *message*, which nobody will handle; whoever awaits an answer gets one that failed with *kind*."""
-        self._bury(to, reason, message, kind)
+    def dead_letter(self, to: str, reason: str, item: Any, kind: ErrorKind = ErrorKind.STOPPED) -> None:
+        """Keep *item*, which nobody will handle, and fail whoever awaits an answer with *kind*. Never raises."""
+        message, future = unwrap(item)
+        self._safely(self.on_dead_letter, DeadLetter(to=to, reason=reason, message=message))
+        if isinstance(message, AgentMessage):
+            self._safely(self.bounce, message, kind, f"{to}: {reason}")
+        elif isinstance(message, ChildFailed):
+            self._orphan(to, message)
+        if future is not None and is_stop(message):
+            self._safely(future.set, None)
+        elif future is not None:
+            error = pykka.ActorDeadError(f"{to}: {reason}")
+            self._safely(future.set_exception, (type(error), error, None))
 
     def report(self, mailbox: Mailbox, news: ChildFailed, now: float) -> None:
-        """Tell the parent that an actor's machinery failed. A root has no parent: it is judged here."""
+        """Tell watchers and parent that an actor's machinery failed. A root has no parent: it is judged here."""
         spec = mailbox.spec
+        for watcher in spec.watchers if spec is not None else ():
+            self.send(watcher, news)
         if spec is not None and spec.parent is not None:
             self.send(spec.parent, news)
             return
-        history = (*self._collapses.get(mailbox.address, ()), now)
+        history = (*self._collapses.get(mailbox.address, ()), now)[-2 * ROOT_RESTARTS.times - 1 :]
         self._collapses[mailbox.address] = history
         if isinstance(ROOT_RESTARTS.judge(history, now), RestartVerdict):
-            self.on_failure(news, "restarted")
             mailbox.put(Restart())
+            self.tell_failure(news, "restarted")
         else:
-            self.on_failure(news, "stopped: it failed too often")
             mailbox.put(Stop(reason=news.error))
+            self.tell_failure(news, "stopped: it failed too often")
             if self.on_collapse is not None:
-                self.on_collapse(news)
+                self._safely(self.on_collapse, news)
 
-    def _bury(self, to: str, reason: str, item: Any, kind: ErrorKind) -> None:
-        message, future = unwrap(item)
-        self.on_dead_letter(DeadLetter(to=to, reason=reason, message=message))
-        if isinstance(message, AgentMessage):
-            self.bounce(message, kind, f"{to}: {reason}")
-        if future is not None and is_stop(message):
-            future.set(None)
-        elif future is not None:
-            error = pykka.ActorDeadError(f"{to}: {reason}")
-            future.set_exception((type(error), error, None))
+    def tell_failure(self, news: ChildFailed, action: str) -> None:
+        """Have a failure and what was done about it logged. Never raises."""
+        self._safely(self.on_failure, news, action)
+
+    def _orphan(self, to: str, news: ChildFailed) -> None:
+        """Stop an actor that failed when nobody is above it any more: it would stay suspended for ever."""
+        mailbox = self.mailboxes.get(news.address)
+        if mailbox is not None and mailbox.spec is not None and mailbox.spec.parent == to:
+            mailbox.put(Stop(reason=f"{news.error}; {to} is gone"))
+            self.tell_failure(news, f"stopped: {to} is gone")
+
+    def _safely(self, hook: Callable[..., object], *args: Any) -> None:
+        """Call a log or a future: what it raises must not reach the sender of a message, and is kept."""
+        try:
+            hook(*args)
+        except BaseException as error:  # noqa: BLE001 (put() promises never to raise)
+            self.dead.append(DeadLetter(to="", reason=in_words(error), message=args[0]))
 
     def bounce(self, message: AgentMessage, kind: ErrorKind, reason: str) -> None:
         """Answer *message* with a failed TaskResult, through the recorder if there is one."""
@@ -128,6 +150,14 @@ class Directory:
         result = failed(message.message_id, kind, reason, priority=message.priority)
         answer = answer_to(message, result)
         self.send(ids.RECORDER if ids.RECORDER in self.mailboxes else message.reply_to, answer)
+
+
+class Limbo(Directory):
+    """Where a fenced instance lives: nobody is here, and nothing it says is heard."""
+
+    def spawn(self, spec: ActorSpec) -> pykka.ActorRef[Actor]:
+        """Refuse, since nobody would stop the child."""
+        raise RuntimeError(f"this instance did not return in time and was replaced; it may not spawn {spec.address!r}")
 
 
 def _quietly(_news: ChildFailed, _action: str) -> None:

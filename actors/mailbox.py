@@ -1,12 +1,13 @@
 """The mailbox: an actor's place, which outlives the instances that play there.
 
-Two lanes, made when first used, control before data; order is kept per sender, receiver and lane. ``put`` runs in the sender's
-thread: it never blocks, never raises and takes no lock. It appends, gives the dispatcher one wake token per message, and
-looks whether the mailbox was sealed meanwhile: then whoever finds mail drains it into dead letters, so that none is lost
-however a stop and a send race (``deque.append`` and ``popleft`` are atomic).
+Two lanes, made when first used, control before data; order is kept per sender, receiver and lane. ``put`` runs in the
+sender's thread: it never blocks, never raises and takes no lock. It appends, gives the dispatcher one wake token per
+message, and looks whether the mailbox was sealed meanwhile: then whoever finds mail drains it into dead letters, so
+that none is lost however a stop and a send race (``deque.append`` and ``popleft`` are atomic).
 
-A failed actor is suspended. Of its mail only the verdict on it is delivered, and that before anything else: a damaged instance must
-not handle what waits in front of its own restart. The wake tokens that come meanwhile are owed, and given back when it goes on.
+A failed actor is suspended. Of its mail only the verdict on it is delivered, and that before anything else: a damaged
+instance must not handle what waits in front of its own restart. The wake tokens that come meanwhile are owed, and given
+back when it goes on.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class Begin(Control, frozen=True, kw_only=True, tag=True):
-    """The first message of every instance: run ``on_start`` and ``setup``. *again*: it takes the place of an earlier one."""
+    """The first message of every instance: run ``on_start`` and ``setup``. *again*: it replaces an earlier one."""
 
     again: bool = False
 
@@ -65,9 +66,8 @@ class Mailbox:
             lane, name = self.control, "control"
         else:
             lane, name = self.data, "data"
-            if self.cap is not None and len(lane) >= self.cap and self.directory is not None:
-                if self.directory.refuse(self.address, item):
-                    return
+            if self.cap is not None and len(lane) >= self.cap and self._refused(item):
+                return
         try:
             lane.append(item)  # type: ignore[union-attr]
         except AttributeError:  # the first of its lane; setdefault is atomic, so two senders agree on one deque
@@ -106,20 +106,30 @@ class Mailbox:
 
     def drain(self, reason: str) -> None:
         """Turn what waits into dead letters. Safe in any thread, also in several at once: each item is popped once."""
-        while True:
+        while not self.empty():
             try:
                 item = self.take()
-            except (IndexError, AttributeError):
-                return
+            except (IndexError, AttributeError):  # another thread popped it
+                continue
             if self.directory is not None:
                 self.directory.dead_letter(self.address, reason, item)
+
+    def _refused(self, item: Any) -> bool:
+        return self.directory is not None and self.directory.refuse(self.address, item)
 
     def suspend(self) -> None:
         """Deliver nothing but verdicts until :meth:`resume`."""
         self.suspended = True
 
     def hold(self) -> bool:
-        """Suspended: bring the next verdict to the front, or book the wake token as owed and return True. In the actor's thread."""
+        """Tell whether the wake token at hand delivers nothing, since the actor has left or waits for a verdict.
+
+        Called in the actor's thread when it is gone or suspended. Brings the next verdict to the front; without one the
+        token is owed.
+        """
+        if self.actor is None:
+            self.drain("stopped")
+            return True
         verdict: list[Any] = []
         passed: list[Any] = []
         while self.control and not verdict:

@@ -62,10 +62,7 @@ class SimulatedDispatcher:
         """Execute one turn; return False when no message waits."""
         while self._tokens:
             mailbox = self._pick()
-            if mailbox.suspended and not mailbox.control:
-                mailbox.owed += 1
-                continue
-            if mailbox.sealed or mailbox.actor is None:
+            if (mailbox.actor is None or mailbox.suspended) and mailbox.hold():
                 continue
             self._turn(mailbox)
             return True

@@ -25,7 +25,9 @@ SLOTS = 64
 CALLS = 1 + 2 * SUBTASKS
 WORKFLOWS = (1, 16, 128)
 CONTENDERS = ("troupe", "threads", "aiohttp")
-TASK = "Implement an async HTTP client with retries, timeouts, pooling, logging, metrics, caching, tests and docs (nr {n})"
+TASK = (
+    "Implement an async HTTP client with retries, timeouts, pooling, logging, metrics, caching, tests and docs (nr {n})"
+)
 
 
 def ideal(workflows: int) -> float:
@@ -102,9 +104,9 @@ def threads(url: str, plan: list[int]):
     def call(role: str, text: str) -> str:
         if not hasattr(mine, "session"):
             mine.session = requests.Session()
-        return mine.session.post(f"{url}/chat/completions", json=body(role, text), timeout=30).json()["choices"][0]["message"][
-            "content"
-        ]
+        return mine.session.post(f"{url}/chat/completions", json=body(role, text), timeout=30).json()["choices"][0][
+            "message"
+        ]["content"]
 
     with ThreadPoolExecutor(SLOTS) as pool, ThreadPoolExecutor(256) as graph:
 
@@ -178,7 +180,7 @@ def ceiling(url: str) -> float:
     """Return the server's requests a second without latency, from 16 raw keep-alive connections."""
     import asyncio
 
-    host, port = url.split("//")[1].split("/")[0].split(":")
+    host, port = url.split("//")[1].split("/", maxsplit=1)[0].split(":")
     data = json.dumps(body("coder", "Implement: x")).encode()
     request = (
         f"POST /v1/chat/completions HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
@@ -240,8 +242,19 @@ def main() -> None:
         result = {"server_ceiling_per_s": round(ceiling(server.url)), "latency_s": LATENCY, "slots": SLOTS}
     with Server({"latency": LATENCY, "subtasks": SUBTASKS}) as server:
         for name in CONTENDERS:
-            command = [sys.executable, __file__, "--contender", name, "--url", server.url, "--rounds", str(options.rounds)]
-            result[name] = summarise(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+            command = [
+                sys.executable,
+                __file__,
+                "--contender",
+                name,
+                "--url",
+                server.url,
+                "--rounds",
+                str(options.rounds),
+            ]
+            result[name] = summarise(
+                json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            )
     text = json.dumps(result, indent=1)
     if options.out:
         Path(options.out).write_text(text + "\n", encoding="utf-8")
@@ -263,7 +276,10 @@ def summarise(row: dict) -> dict:
 
 
 def table(result: dict) -> str:
-    lines = [f"server ceiling: {result['server_ceiling_per_s']} requests/s", "contender   W    over ideal  CPU ms/call  added p50/p99 ms"]
+    lines = [
+        f"server ceiling: {result['server_ceiling_per_s']} requests/s",
+        "contender   W    over ideal  CPU ms/call  added p50/p99 ms",
+    ]
     for name in CONTENDERS:
         for workflows in WORKFLOWS:
             row = result[name][str(workflows)]

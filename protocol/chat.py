@@ -87,7 +87,7 @@ class CallFailure(Struct, frozen=True, kw_only=True, tag=True):
     """A call that failed: what kind, in the provider's words (no secret in them), and what the provider asks for.
 
     ``retry_after`` is in seconds; ``should_retry`` is the provider's own word (``x-should-retry``) and overrides the kind.
-    ``param`` names the request field a provider objected to.
+    ``param`` names the request field a provider objected to. ``sent`` is False when surely nothing has reached it.
     """
 
     kind: ErrorKind
@@ -98,3 +98,4 @@ class CallFailure(Struct, frozen=True, kw_only=True, tag=True):
     retry_after: float | None = None
     should_retry: bool | None = None
     request_id: str | None = None
+    sent: bool = True

@@ -1,7 +1,8 @@
 """The limiter's decisions: who may call a provider now. Partner of ``actors/limiter.py``.
 
-One decision, all or nothing, over every resource of a *domain* (what the vendor counts by): requests, tokens, concurrency. First
-everything is checked, then everything is taken, so nobody holds one resource while waiting for another (wire.md 6.2).
+One decision, all or nothing, over every resource of a *domain* (what the vendor counts by): requests, tokens,
+concurrency. First everything is checked, then everything is taken, so nobody holds one resource while waiting for
+another, and what is refused has consumed nothing.
 
 =========== =============================================== ==================================
 outcome     rate buckets                                     besides
@@ -17,8 +18,6 @@ unsent      everything comes back                            so it is for a leas
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from heapq import heappop, heappush
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -26,16 +25,19 @@ from msgspec import Struct
 
 from protocol.errors import ErrorKind
 from protocol.policies.backoff import Backoff
-from protocol.policies.token_bucket import TokenBucket, per_minute
+from protocol.policies.token_bucket import TICK, TokenBucket, per_minute
+from protocol.policies.waiting_line import WaitingLine
 from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 TOKEN_BURST = 0.1
 """The share of a minute's tokens that may go at once: vendors enforce within seconds (wire.md 6.1)."""
 RECOVERY = 1.0
 """Seconds after a restart in which nothing is granted before a holder has named its leases."""
+PATIENCE = 120.0
+"""A domain blocked for longer than this many seconds refuses instead of letting wait."""
 BLOCK = Backoff(base=1.0, factor=2.0, cap=30.0)
 """How long a domain is blocked by a 429 that says no time: 1 s, twice as long after each block without a success."""
 
@@ -62,7 +64,7 @@ class Reply(NamedTuple):
 
 
 class Wake(NamedTuple):
-    """Set the one timer of *domain*, in place of the old one, to call ``on_wake`` after *after* seconds; None: unset it."""
+    """Set the one timer of *domain*, in place of the old one: ``on_wake`` after *after* seconds. None unsets it."""
 
     domain: str
     after: float | None
@@ -80,14 +82,7 @@ Effect = Reply | Wake | Ignored
 # --- state
 
 Costs = tuple[int, int, int, int]
-"""Requests, tokens, input tokens, output tokens: the order of :attr:`_Domain.meters`."""
-
-
-class _Lease(NamedTuple):
-    domain: _Domain
-    request: Acquire
-    costs: Costs
-    epoch: int
+"""Requests, tokens, input tokens, output tokens: what the index of a meter counts in."""
 
 
 class _Waiter(NamedTuple):
@@ -95,56 +90,11 @@ class _Waiter(NamedTuple):
     costs: Costs
 
 
-class _Line:
-    """Who waits, in the order in which they are served: here of arrival. The seam for a fairer order."""
-
-    __slots__ = ("_deadlines", "_waiters")
-
-    def __init__(self) -> None:
-        self._waiters: OrderedDict[str, _Waiter] = OrderedDict()
-        self._deadlines: list[tuple[float, str]] = []
-
-    def __contains__(self, lease: str) -> bool:
-        return lease in self._waiters
-
-    def __bool__(self) -> bool:
-        return bool(self._waiters)
-
-    def push(self, waiter: _Waiter) -> None:
-        """Join the line."""
-        request = waiter.request
-        self._waiters[request.lease] = waiter
-        if request.deadline is not None:
-            heappush(self._deadlines, (request.deadline, request.lease))
-
-    def head(self) -> _Waiter:
-        """Return who is served next. Raises ``StopIteration`` when nobody waits."""
-        return next(iter(self._waiters.values()))
-
-    def remove(self, lease: str) -> _Waiter | None:
-        """Leave the line, wherever in it."""
-        return self._waiters.pop(lease, None)
-
-    def next_deadline(self) -> float:
-        """Return the earliest deadline of a waiter, infinity when none has one."""
-        deadlines = self._deadlines
-        while deadlines and self._is_stale(*deadlines[0]):
-            heappop(deadlines)
-        return deadlines[0][0] if deadlines else inf
-
-    def held_by(self, holder: str) -> list[str]:
-        """Return the leases that *holder* waits for."""
-        return [lease for lease, waiter in self._waiters.items() if waiter.request.holder == holder]
-
-    def expire(self, now: float) -> Iterable[_Waiter]:
-        """Remove and yield the waiters whose deadline has come."""
-        while self.next_deadline() <= now:
-            _, lease = heappop(self._deadlines)
-            yield self._waiters.pop(lease)
-
-    def _is_stale(self, deadline: float, lease: str) -> bool:
-        waiter = self._waiters.get(lease)
-        return waiter is None or waiter.request.deadline != deadline
+class _Lease(NamedTuple):
+    domain: _Domain
+    request: Acquire
+    costs: Costs
+    epoch: int
 
 
 class _Domain:
@@ -156,7 +106,7 @@ class _Domain:
         self.name = name
         self.meters = _meters(limits, empty_at)
         self.concurrency = inf if limits.concurrency is None else limits.concurrency
-        self.line = _Line()
+        self.line: WaitingLine[_Waiter] = WaitingLine()
         self.in_flight = 0
         self.blocked_until = -inf
         self.blocks = 0
@@ -192,7 +142,10 @@ class _Domain:
                 bucket.take(-surplus, now)
 
     def block(self, now: float, hint: float | None, *, first: bool) -> None:
-        """Let the whole domain wait for *hint* seconds; *first* of an epoch: without a hint by backoff, and one probe at the end."""
+        """Let the whole domain wait for *hint* seconds, or by backoff; at the end one probe goes, not a burst.
+
+        Only the *first* failure of an epoch starts a new one; a later one of the same storm can but name a later end.
+        """
         if hint is None and not first:
             return
         until = now + (BLOCK.ceiling(self.blocks) if hint is None else hint)
@@ -208,8 +161,8 @@ class _Domain:
 class Limiter:
     """Hands out leases in the order of arrival, each settled exactly once.
 
-    A restarted limiter is made with ``fresh=False``: its rate buckets start empty, and until a holder has reaffirmed its leases
-    (or :data:`RECOVERY` seconds have passed) nothing is granted.
+    A restarted limiter is made with ``fresh=False``: its rate buckets start empty, and until a holder has reaffirmed
+    its leases (or :data:`RECOVERY` seconds have passed) nothing is granted.
     """
 
     def __init__(self, limits: Mapping[str, DomainLimits], *, fresh: bool = True) -> None:
@@ -233,7 +186,7 @@ class Limiter:
                     request, ErrorKind.NEVER_FITS, f"one call is larger than the limit of {domain.name!r} for a minute"
                 )
             ]
-        domain.line.push(_Waiter(request, costs))
+        domain.line.push(request.lease, _Waiter(request, costs), request.deadline)
         return self._serve(domain, now)
 
     def on_settle(self, settle: Settle, now: float) -> list[Effect]:
@@ -262,7 +215,7 @@ class Limiter:
     def on_reaffirm(self, reaffirm: Reaffirm, now: float) -> list[Effect]:
         """Book the leases that a holder holds, after a restart; grants begin again.
 
-        They were charged to the buckets of the limiter before; of a call larger than the burst the debt is charged again.
+        The limiter before has charged them; of a call larger than the burst the debt is charged again.
         """
         for request in reaffirm.leases:
             domain = self._domain(request.domain, now)
@@ -289,8 +242,8 @@ class Limiter:
             del self._leases[lease.request.lease]
             lease.domain.in_flight -= 1
         for domain in self._domains.values():
-            for waiting in domain.line.held_by(holder):
-                domain.line.remove(waiting)
+            for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
+                domain.line.remove(waiter.request.lease)
         return [effect for domain in self._domains.values() for effect in self._serve(domain, now)]
 
     # --- what can be looked at
@@ -312,22 +265,30 @@ class Limiter:
 
     def _serve(self, domain: _Domain, now: float) -> list[Effect]:
         """Expire, then grant from the head of the line as long as it can be served; keep the timer right."""
-        effects: list[Effect] = []
         line = domain.line
-        if line.next_deadline() <= now:
-            effects += [
-                _refuse(late.request, ErrorKind.DEADLINE, "the deadline passed in the line")
-                for late in line.expire(now)
-            ]
+        effects = self._turn_away(domain, now)
         wait = inf
         while line:
             waiter = line.head()
             wait = max(domain.wait(waiter.costs, now), self._recovered_at - now)
             if wait > 0.0:
                 break
-            line.remove(waiter.request.lease)
-            effects.append(self._grant(domain, waiter, now))
+            effects.append(self._grant(domain, line.pop(), now))
         self._set_timer(domain, min(now + wait, line.next_deadline()) if line else inf, now, effects)
+        return effects
+
+    def _turn_away(self, domain: _Domain, now: float) -> list[Effect]:
+        """Refuse who waited past the deadline, and everybody when the provider blocks us for very long."""
+        line = domain.line
+        effects: list[Effect] = []
+        while line.next_deadline() <= now:
+            effects.append(
+                _refuse(line.pop_late().request, ErrorKind.DEADLINE, "the deadline passed while it waited in line")
+            )
+        blocked = domain.blocked_until - now
+        while blocked > PATIENCE and line:
+            reason = f"the provider blocks {domain.name!r} for another {blocked:.0f} s"
+            effects.append(_refuse(line.pop().request, ErrorKind.RATE_LIMITED, reason, blocked))
         return effects
 
     def _grant(self, domain: _Domain, waiter: _Waiter, now: float) -> Reply:
@@ -342,12 +303,12 @@ class Limiter:
             if domain.wake_at is not None:
                 domain.wake_at = None
                 effects.append(Wake(domain.name, None))
-        elif domain.wake_at is None or due < domain.wake_at:
+        elif domain.wake_at is None or due < domain.wake_at - TICK:
             domain.wake_at = due
-            effects.append(Wake(domain.name, max(0.0, due - now)))
+            effects.append(Wake(domain.name, max(TICK, due - now)))
 
     def _settle_unknown(self, lease: str, now: float) -> list[Effect]:
-        """A lease granted by an earlier life may be settled while its repeated request waits: then nobody waits any more."""
+        """A lease of an earlier life may be settled while its repeated request waits: then nobody waits any more."""
         effects = self._leave(lease, now)
         if effects is None:
             return [Ignored(lease, "settled already, or never granted")]
@@ -408,5 +369,5 @@ def _charge_debt(domain: _Domain, costs: Costs, now: float) -> None:
             bucket.take(costs[index] - bucket.burst, now)
 
 
-def _refuse(request: Acquire, kind: ErrorKind, reason: str) -> Reply:
-    return Reply(request.reply_to, Refused(lease=request.lease, kind=kind, reason=reason))
+def _refuse(request: Acquire, kind: ErrorKind, reason: str, retry_after: float | None = None) -> Reply:
+    return Reply(request.reply_to, Refused(lease=request.lease, kind=kind, reason=reason, retry_after=retry_after))

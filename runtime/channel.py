@@ -1,7 +1,7 @@
 """What hands things from one thread to another: ``queue.SimpleQueue``, and it stands in this file alone.
 
-A ``SimpleQueue`` is reentrant, takes no Python lock, and its ``put`` never blocks, so it may be used from any thread and even from a
-signal handler.
+A ``SimpleQueue`` is reentrant, takes no Python lock, and its ``put`` never blocks, so it may be used from any thread
+and even from a signal handler.
 """
 
 from __future__ import annotations

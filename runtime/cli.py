@@ -130,7 +130,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run = commands.add_parser("run", help="run one task, or many with --tasks")
     run.add_argument("task", nargs="?", metavar="TASK", help="the task; - reads it from standard input")
-    run.add_argument("--tasks", metavar="F", help="one task a line, or JSON lines {task, id?, priority?, flow?, timeout?}; - is standard input")
+    run.add_argument(
+        "--tasks",
+        metavar="F",
+        help="one task a line, or JSON lines {task, id?, priority?, flow?, timeout?}; - is standard input",
+    )
     where = run.add_argument_group("where the model is")
     where.add_argument("--config", metavar="F", help="a TOML configuration")
     where.add_argument("--base-url", metavar="U", help="an OpenAI-compatible endpoint")

@@ -145,4 +145,6 @@ class Desk(Actor):
         self._closed = close.reason
         for id_, run in self._runs.items():
             if run.result is None:
-                self.tell(ids.SUPERVISOR, CancelRun(run=id_, reason=f"the system is {close.reason}", kind=ErrorKind.STOPPED))
+                self.tell(
+                    ids.SUPERVISOR, CancelRun(run=id_, reason=f"the system is {close.reason}", kind=ErrorKind.STOPPED)
+                )

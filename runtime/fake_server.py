@@ -293,13 +293,13 @@ def serve(port: int, script: Script, *, bare: bool = False) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the server as a process of its own; on Linux it dies with the thread that started it."""
+    """Run the server as a process; with ``--print-url`` it dies, on Linux, with the thread that started it."""
     parser = argparse.ArgumentParser(prog="python -m runtime.fake_server", description="a scripted server on loopback")
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one")
     parser.add_argument("--script", type=Path, help="a TOML or JSON file; see runtime/fake_script.py")
-    parser.add_argument("--print-url", action="store_true", help="print the base URL and nothing else")
+    parser.add_argument("--print-url", action="store_true", help="print only the base URL; die with the parent")
     options = parser.parse_args(argv)
-    if sys.platform == "linux":
+    if options.print_url and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         serve(options.port, fake_script.load(options.script) if options.script else Script(), bare=options.print_url)

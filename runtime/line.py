@@ -24,13 +24,16 @@ class ProviderLine:
 
     def __init__(self, base_url: str, key: Secret | None, profile: Profile) -> None:
         headers = {"content-type": "application/json", "accept": "application/json"}
-        if key is not None:
-            headers["authorization"] = f"Bearer {key.reveal()}"
+        headers |= profile.auth_headers(None if key is None else key.reveal())
         self._profile = profile
-        self._http = HttpCaller(base_url.rstrip("/") + "/chat/completions", headers)
+        self._call = ""
+        self._http = HttpCaller(profile.url(base_url), headers)
 
-    def call(self, request: ChatRequest, *, timeout: float, call: str) -> tuple[ChatReply | CallFailure, float, dict[str, str]]:
+    def call(
+        self, request: ChatRequest, *, timeout: float, call: str
+    ) -> tuple[ChatReply | CallFailure, float, dict[str, str]]:
         """Make the call and decode what comes; see ``actors.caller.Line``."""
+        self._call = call
         body = encode_request(request, self._profile)
         began = time.monotonic()
         answer = self._http.post(body, timeout=timeout, call=call)
@@ -46,6 +49,10 @@ class ProviderLine:
     def abort(self, call: str) -> None:
         """End the call named *call* at once; any thread."""
         self._http.abort(call)
+
+    def hang_up(self) -> None:
+        """End whatever call is under way; any thread, at the end of the system."""
+        self._http.abort(self._call)
 
     def close(self) -> None:
         """Close the connection."""

@@ -1,14 +1,15 @@
 """The threaded dispatchers: one loop thread for many actors (shared), or one thread for each (pinned).
 
-A loop takes wake tokens from its channel; a token is a mailbox in which one message waits. It owns its timer heap, so timers
-are set and fire in its thread. Whoever pops the running turn from ``running`` owns its end: the loop when the handler returns,
-or the watchdog when it never does (``runtime/watchdog.py``). ``dict.pop`` is atomic, so exactly one of them gets it.
+A loop takes wake tokens from its channel; a token is a mailbox in which one message waits. It owns its timers, so that
+they are set and fire in its thread. Whoever pops the running turn from ``running`` owns its end: the loop when the
+handler returns, or the watchdog when it never does (``runtime/watchdog.py``). ``dict.pop`` is atomic, so exactly one of
+them gets it.
 """
 
 from __future__ import annotations
 
 import time
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from itertools import count
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -27,17 +28,47 @@ STOP: Any = None
 """The wake token that ends a loop."""
 
 
+FEW = 1000
+"""Up to this many timers, stale ones wait until they are due."""
+
+
+class Timers:
+    """The timers of one loop, in a heap; used in its thread alone."""
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[float, int, Mailbox, Timed]] = []
+        self._sequence = count()
+        self._many = FEW
+
+    def set(self, seconds: float, mailbox: Mailbox, timed: Timed) -> None:
+        """Set a timer; when they have doubled, sweep out those that were replaced or cancelled."""
+        heappush(self.heap, (time.monotonic() + seconds, next(self._sequence), mailbox, timed))
+        if len(self.heap) > self._many:
+            self.heap[:] = [entry for entry in self.heap if _wanted(entry[2], entry[3])]
+            heapify(self.heap)
+            self._many = max(FEW, 2 * len(self.heap))
+
+    def fire(self) -> None:
+        """Turn the timer that is due into mail, unless it is stale."""
+        _, _, mailbox, timed = heappop(self.heap)
+        if _wanted(mailbox, timed):
+            mailbox.put(timed)
+
+
+def _wanted(mailbox: Mailbox, timed: Timed) -> bool:
+    actor = mailbox.actor
+    return actor is not None and actor.wants(timed)
+
+
 class Loop:
     """A thread that executes actors, one message at a time."""
 
-    def __init__(
-        self, name: str, ready: Channel[Mailbox], heap: list[tuple[float, int, Mailbox, Timed]] | None = None
-    ) -> None:
+    def __init__(self, name: str, ready: Channel[Mailbox], timers: Timers) -> None:
         self.name = name
         self.ready = ready
-        self.heap = [] if heap is None else heap
+        self.timers = timers
         self.running: dict[int, Mailbox] = {}
-        self.turn = 0
+        self.taken: Any = None
         self.thread = Thread(target=self.run, name=f"troupe-{name}", daemon=True)
 
     def start(self) -> None:
@@ -46,13 +77,14 @@ class Loop:
 
     def run(self) -> None:
         """Execute turns until the stop token comes, or until this loop was fenced."""
-        heap, get, running, clock = self.heap, self.ready.get, self.running, time.monotonic
+        heap, get, running, clock = self.timers.heap, self.ready.get, self.running, time.monotonic
+        turn = 0
         while True:
             try:
                 if heap:
                     wait = heap[0][0] - clock()
                     if wait <= 0.0:
-                        self.fire()
+                        self.timers.fire()
                         continue
                     mailbox = get(True, wait)
                 else:
@@ -61,16 +93,14 @@ class Loop:
                 continue
             if mailbox is STOP:
                 return
-            if mailbox.suspended and not mailbox.control:
-                mailbox.owed += 1
+            actor = mailbox.actor
+            if (actor is None or mailbox.suspended) and mailbox.hold():
                 continue
             try:
-                item = mailbox.take()
-            except (IndexError, AttributeError):  # sealed meanwhile, and drained
+                self.taken = item = mailbox.take()
+            except (IndexError, AttributeError):  # drained meanwhile
                 continue
-            actor = mailbox.actor
-            mailbox.taken = item
-            self.turn = turn = self.turn + 1
+            turn += 1
             running[turn] = mailbox
             failure = None
             try:
@@ -81,15 +111,8 @@ class Loop:
                 return  # fenced: another loop goes on where this one stood
             finish(actor, item, failure)  # type: ignore[arg-type]
 
-    def fire(self) -> None:
-        """Turn the timer that is due into mail, unless it is stale."""
-        _, _, mailbox, timed = heappop(self.heap)
-        actor = mailbox.actor
-        if actor is not None and actor.wants(timed):
-            mailbox.put(timed)
 
-
-class _Clock:
+class Clock:
     """The world's time, read in this file alone."""
 
     @staticmethod
@@ -103,12 +126,11 @@ class _Clock:
         return time.time()
 
 
-class SharedDispatcher(_Clock):
+class SharedDispatcher(Clock):
     """One loop thread runs many actors, which must never block."""
 
     def __init__(self, name: str = "shared") -> None:
-        self._sequence = count()
-        self.loop = Loop(name, Channel())
+        self.loop = Loop(name, Channel(), Timers())
 
     def start(self) -> None:
         """Start the loop's thread."""
@@ -120,7 +142,7 @@ class SharedDispatcher(_Clock):
 
     def schedule(self, mailbox: Mailbox, seconds: float, timed: Timed) -> None:
         """Set a timer; called in the loop's thread."""
-        heappush(self.loop.heap, (time.monotonic() + seconds, next(self._sequence), mailbox, timed))
+        self.loop.timers.set(seconds, mailbox, timed)
 
     def retire(self, mailbox: Mailbox) -> None:
         """Do nothing: the loop serves others."""
@@ -131,7 +153,7 @@ class SharedDispatcher(_Clock):
 
     def replace(self, stuck: Loop) -> None:
         """Go on with a new thread on the same channel and timers; the stuck one has been fenced."""
-        self.loop = Loop(stuck.name, stuck.ready, stuck.heap)
+        self.loop = Loop(stuck.name, stuck.ready, stuck.timers)
         self.loop.start()
 
     def stop(self) -> None:
@@ -143,24 +165,28 @@ class SharedDispatcher(_Clock):
         return [self.loop.thread]
 
 
-class PinnedDispatcher(_Clock):
+class PinnedDispatcher(Clock):
     """One thread for each actor; these may block."""
 
     def __init__(self) -> None:
-        self._sequence = count()
         self._loops: dict[str, Loop] = {}
 
     def spawn(self, spec: ActorSpec, directory: Directory) -> pykka.ActorRef[Actor]:
         """Make the actor of *spec* and its thread; any thread may call it."""
-        loop = Loop(spec.address, Channel())
+        loop = Loop(spec.address, Channel(), Timers())
         ref = open_mailbox(spec, directory, self, loop.ready.put)
         self._loops[spec.address] = loop
-        loop.start()
+        try:
+            loop.start()
+        except RuntimeError:  # the machine gives no more threads
+            self._loops.pop(spec.address)
+            directory.mailboxes.pop(spec.address).seal("no thread could be started for it")
+            raise
         return ref
 
     def schedule(self, mailbox: Mailbox, seconds: float, timed: Timed) -> None:
         """Set a timer; called in the actor's own thread."""
-        heappush(self._loops[mailbox.address].heap, (time.monotonic() + seconds, next(self._sequence), mailbox, timed))
+        self._loops[mailbox.address].timers.set(seconds, mailbox, timed)
 
     def retire(self, mailbox: Mailbox) -> None:
         """End the thread of an actor that has stopped; called in that thread."""
@@ -174,7 +200,7 @@ class PinnedDispatcher(_Clock):
 
     def replace(self, stuck: Loop) -> None:
         """Go on with a new thread on the same channel and timers; the stuck one has been fenced."""
-        loop = Loop(stuck.name, stuck.ready, stuck.heap)
+        loop = Loop(stuck.name, stuck.ready, stuck.timers)
         self._loops[stuck.name] = loop
         loop.start()
 

@@ -46,7 +46,12 @@ class ProgressLines:
                 return self._ended(name, facts)
             case "plan.made":
                 subtasks = facts.get("subtasks", ())
-                return "\n".join([f"plan with {len(subtasks)} subtasks:", *(f"{'':>12}{n}. {printable(s)}" for n, s in enumerate(subtasks, 1))])
+                return "\n".join(
+                    [
+                        f"plan with {len(subtasks)} subtasks:",
+                        *(f"{'':>12}{n}. {printable(s)}" for n, s in enumerate(subtasks, 1)),
+                    ]
+                )
             case "plan.skipped":
                 return f"no plan: {', '.join(facts.get('reasons', ())) or 'a small task'} (complexity {facts.get('score', 0.0):.2f})"
             case "plan.failed":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import secrets
 import signal
 import sys
@@ -28,7 +27,7 @@ from runtime.system import ActorSystem
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from protocol.messages import WorkflowResult
     from runtime.handle import Handle
@@ -92,7 +91,7 @@ def read_tasks(options: argparse.Namespace) -> list[TaskLine]:
         raise ConfigError("--priority is not built yet in this version")
     if options.tasks is None:
         text = _read("-", "the task") if options.task == "-" else options.task
-        return [_checked(TaskLine(task=text, id=options.id, timeout=options.timeout), "the task")]
+        return [checked(TaskLine(task=text, id=options.id, timeout=options.timeout), "the task")]
     if options.id is not None:
         raise ConfigError("--id goes with one TASK; in --tasks give each JSON line its own id")
     source = "standard input" if options.tasks == "-" else options.tasks
@@ -116,7 +115,7 @@ def _read(path: str, what: str) -> str:
 
 def _line(line: str, where: str, options: argparse.Namespace) -> TaskLine:
     if not line.lstrip().startswith("{"):
-        return _checked(TaskLine(task=line.strip(), timeout=options.timeout), where)
+        return checked(TaskLine(task=line.strip(), timeout=options.timeout), where)
     try:
         task = msgspec.json.decode(line, type=TaskLine)
     except msgspec.DecodeError as error:
@@ -127,10 +126,10 @@ def _line(line: str, where: str, options: argparse.Namespace) -> TaskLine:
         raise ConfigError(f"{where}: priority and flow are not built yet in this version")
     if task.timeout is None and options.timeout is not None:
         task = msgspec.structs.replace(task, timeout=options.timeout)
-    return _checked(task, where)
+    return checked(task, where)
 
 
-def _checked(task: TaskLine, where: str) -> TaskLine:
+def checked(task: TaskLine, where: str) -> TaskLine:
     if not task.task.strip():
         raise ConfigError(f"{where} is empty")
     try:
@@ -319,5 +318,3 @@ class handled:  # noqa: N801 (a context manager that reads as a word)
 
             os._exit(128 + number)
         self._on_signal(number)
-
-

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pykka
 
-from actors.agent import Agent, agent_spec
+from actors.agent import Agent
 from actors.directory import ActorSpec, Directory
 from actors.limiter import Limiter
 from actors.recorder import Recorder
@@ -239,7 +239,9 @@ class ActorSystem:
         if not self._running:
             raise TroupeError("the system is not running: use it in a with block, or call start() first")
         if os.getpid() != self._pid:
-            raise TroupeError("the system was started before os.fork(): threads do not survive a fork; start a system in the child")
+            raise TroupeError(
+                "the system was started before os.fork(): threads do not survive a fork; start a system in the child"
+            )
 
     def _ask(self, address: str, message: Any) -> Any:
         mailbox = self.directory.mailboxes.get(address)
@@ -262,7 +264,12 @@ class ActorSystem:
 
     def _on_failure(self, news: ChildFailed, action: str) -> None:
         _log.error(
-            "child.failed", actor=news.address, error=news.error, message=news.message, action=action, trace=news.traceback
+            "child.failed",
+            actor=news.address,
+            error=news.error,
+            message=news.message,
+            action=action,
+            trace=news.traceback,
         )
 
     def _on_collapse(self, news: ChildFailed) -> None:
@@ -271,5 +278,3 @@ class ActorSystem:
 
     def _on_slow(self, address: str, message: str, seconds: float) -> None:
         _log.warning("loop.held", actor=address, message=message, seconds=round(seconds, 2))
-
-

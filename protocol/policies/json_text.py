@@ -10,6 +10,9 @@ import json
 import re
 from typing import NoReturn
 
+_BEHIND = 1024
+"""How many characters may lie behind a try: a ``JSONDecodeError`` counts the lines of them all each time."""
+
 _OPENING = re.compile(r"[{\[]")
 _CONSTANT = re.compile(r"NaN|Infinity")
 
@@ -27,6 +30,8 @@ def extract_json(text: str) -> str | None:
     opening = _OPENING.search(text)
     while opening is not None:
         start = opening.start()
+        if start > _BEHIND:
+            text, start = text[start:], 0
         try:
             _, end = _READER.raw_decode(text, start)
         except json.JSONDecodeError as error:

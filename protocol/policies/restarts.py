@@ -1,7 +1,8 @@
 """When a failed actor is restarted, and when it is given up: the intensity of Erlang/OTP's supervisors as a value.
 
 More than ``times`` failures within ``within`` seconds are one too many. Until then each restart of an unhealthy child
-waits longer than the one before; only a healthy period of ``within`` seconds without a failure starts the backoff afresh.
+waits longer than the one before; only a healthy period, ``within`` seconds without a failure, starts the backoff
+afresh.
 """
 
 from __future__ import annotations
@@ -36,14 +37,14 @@ def at_once_then_doubling(n: int) -> float:
 
 
 class RestartLimit(Struct, frozen=True, kw_only=True):
-    """At most *times* restarts within *within* seconds; ``backoff(n)`` is the wait before restart *n* of an unhealthy child."""
+    """At most *times* restarts within *within* seconds; ``backoff(n)`` is the wait before restart *n* in a row."""
 
     times: int = 5
     within: float = 30.0
     backoff: Callable[[int], float] = at_once_then_doubling
 
     def judge(self, history: tuple[float, ...], now: float) -> Verdict:
-        """Judge the failure at *now*; *history* holds the instants of the child's failures, oldest first, this one last.
+        """Judge the failure at *now*; *history* holds the instants of the child's failures, this one last.
 
         The latest ``times + 1`` entries decide between restart and giving up; older ones only let the backoff grow.
         """

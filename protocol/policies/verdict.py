@@ -28,7 +28,7 @@ _LABELLED = re.compile(rf"{_LABEL}{_VALUE}(?:{_OUT_OF}|(?! ?[0-9%/]))", re.IGNOR
 _BARE = re.compile(rf"{_VALUE} {{0,3}}(?:/|out of|von) {{0,3}}(10)(?![0-9]|[./][0-9])", re.IGNORECASE)
 
 _YES = r"(?:approved?|approve|approval|accepted|accept|lgtm|freigegeben|genehmigt|akzeptiert|angenommen)"
-_NOT = r"(?:not|n[o']t|cannot|can ?not|never|nicht|kein|keine|no|without|un|dis)"
+_NOT = r"(?:\b(?:not|cannot|never|nicht|kein|keine|no|without|un|dis)|n['\u2019]t)"
 _PLACE = (
     r"(?:^|[.!?:\u2013-] {1,3}"
     r"|\b(?:verdict|decision|status|result|conclusion|recommendation|fazit|urteil|ergebnis|entscheidung)\b"
@@ -37,7 +37,7 @@ _PLACE = (
     r" (?:is |are |was |has been |must be |should be |hereby )?)[\"'*_ #>-]{0,6}"
 )
 _NO = re.compile(
-    rf"\b{_NOT}[ -]?(?:[a-z]{{1,10}} ){{0,2}}{_YES}\b"
+    rf"{_NOT}[ -]?(?:[a-z]{{1,10}} ){{0,2}}{_YES}\b"
     r"|\bapproved?[\"'*_]{0,3} ?[:=]? ?[\"'*_]{0,3} ?(?:no|false|nein)\b"
     rf"|\b{_YES}[,]? (?:once|after|if|when|unless|only|sobald|wenn)\b"
     r"|(?<!no )\b(?:needs?|requires?|requesting|request) (?:[a-z]{1,10} ){0,2}(?:changes|revision|rework|work)\b"

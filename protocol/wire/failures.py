@@ -101,7 +101,7 @@ _FIELDS = re.compile(
 
 
 class Complaint(Struct, frozen=True, kw_only=True):
-    """What an error body says, whatever its shape. ``codes`` are its codes and types in lower case, most telling first."""
+    """What an error body says, whatever its shape. ``codes``: its codes and types in lower case, best first."""
 
     codes: tuple[str, ...] = ()
     message: str = ""

@@ -107,10 +107,7 @@ def rate_limits(headers: Mapping[str, str], now: float, *, requests_period: floa
 def number(text: str) -> float | None:
     """Return a plain non-negative finite number, or None."""
     text = text[:_LONGEST].strip()
-    if _NUMBER.fullmatch(text) is None:
-        return None
-    value = float(text)
-    return value if math.isfinite(value) else None
+    return float(text) if _NUMBER.fullmatch(text) else None  # the pattern has no room for infinity
 
 
 def seconds(text: str, now: float) -> float | None:

@@ -143,7 +143,7 @@ def _spoken(turn: ChatMessage | _Turn, system_role: str) -> _Turn:
     return _Turn(role=system_role if turn.role == "system" else turn.role, content=turn.content)
 
 
-# --- decoding: the narrow way -----------------------------------------------------------------------------------------
+# --- decoding: the narrow way (an error that is not null does not fit, and is read with patience) ---------------------
 
 
 class _Message(Struct, frozen=True, kw_only=True, gc=False):
@@ -155,7 +155,7 @@ class _Message(Struct, frozen=True, kw_only=True, gc=False):
 class _Choice(Struct, frozen=True, kw_only=True):
     message: _Message
     finish_reason: str | None = None
-    error: Raw | None = None
+    error: None = None
 
 
 class _Details(Struct, frozen=True, kw_only=True, gc=False):
@@ -176,7 +176,7 @@ class _Completion(Struct, frozen=True, kw_only=True):
     id: str | None = None
     model: str | None = None
     usage: _Usage | None = None
-    error: Raw | None = None
+    error: None = None
 
 
 _DECODER = msgspec.json.Decoder(_Completion)
@@ -199,11 +199,11 @@ def decode_response(status: int, headers: Mapping[str, str], body: bytes, now: f
 
 def _narrow_reply(completion: _Completion, headers: Mapping[str, str]) -> ChatReply | None:
     """Return the reply of a completion without surprises, otherwise None."""
-    if not completion.choices or completion.error is not None:
+    if not completion.choices:
         return None
     choice = completion.choices[0]
     message, counts = choice.message, completion.usage
-    if message.refusal or choice.error is not None or choice.finish_reason in _BROKEN:
+    if message.refusal or choice.finish_reason in _BROKEN:
         return None
     usage = None if counts is None else _narrow_usage(counts)
     if usage is None and counts is not None:

@@ -57,8 +57,13 @@ def scrubbed(text: str) -> str:
 
 def one_line(text: str, longest: int = LONGEST_LINE) -> str:
     """Return the first *longest* printable characters of *text* on one line, without secrets."""
-    flat = " ".join(mended(text[:_READ]).split())
-    return scrubbed("".join(filter(str.isprintable, flat)))[:longest]
+    visible = "".join(filter(_is_visible, mended(text[:_READ])))
+    return scrubbed(" ".join(visible.split()))[:longest]
+
+
+def _is_visible(character: str) -> bool:
+    """Tell what is shown or parts words; the rest is taken out without a gap, so that it cannot cut a key in two."""
+    return character.isprintable() or (character.isspace() and not "\x1c" <= character <= "\x1f")
 
 
 def word(value: object) -> str:

@@ -247,9 +247,13 @@ def raw(server, data):
     """Send bytes, return all that comes until the server closes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
         sock.sendall(data)
-        got = b""
-        while more := sock.recv(65536):
-            got += more
+        return rest_of(sock)
+
+
+def rest_of(sock):
+    got = b""
+    while more := sock.recv(65536):
+        got += more
     return got
 
 
@@ -266,6 +270,18 @@ def test_pipelined_requests_are_answered_in_order(start):
     server, _ = start()
     got = raw(server, b"GET /health HTTP/1.1\r\n\r\nGET /x HTTP/1.1\r\n\r\nGET /stats HTTP/1.0\r\n\r\n")
     assert got.index(b'"ok"') < got.index(b"no such route") < got.index(b'"requests"')
+
+
+def test_a_pipelined_request_waits_for_the_slow_one_before_it(start):
+    server, _ = start(Script(latency=0.05))
+    body = b'{"model":"m","messages":[]}'
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as sock:
+        sock.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        while not server.stats().in_flight:
+            pass
+        sock.sendall(b"GET /health HTTP/1.0\r\n\r\n")
+        got = rest_of(sock)
+    assert got.index(b"chat.completion") < got.index(b'"ok"')
 
 
 @pytest.mark.parametrize(

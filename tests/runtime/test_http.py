@@ -7,7 +7,7 @@ import ssl
 import subprocess
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -68,8 +68,12 @@ def quiet(sock, server):
 
 
 def dripping(data, sock, server):
+    """Read a request, send the headers at once if *data* has any, and the rest in drops."""
     server.read(sock)
-    drip(sock, server, data, pause=0.02)
+    head, blank, body = data.rpartition(b"\r\n\r\n")
+    if blank and body:
+        sock.sendall(head + blank)
+    drip(sock, server, body or data, pause=0.02)
 
 
 def resetting(sock, server):
@@ -208,9 +212,12 @@ def test_a_name_that_does_not_resolve_is_a_connection_failure(make, monkeypatch)
     assert "Name or service not known" in outcome.message
 
 
-def test_a_connection_that_is_never_accepted_ends_by_the_connect_timeout_and_was_not_sent(make, full_backlog):
+@pytest.mark.parametrize(("connect_timeout", "timeout"), [(SHORT, LONG), (LONG, SHORT)])
+def test_a_connection_that_is_never_accepted_ends_in_time_and_was_not_sent(
+    make, full_backlog, connect_timeout, timeout
+):
     started = time.monotonic()
-    outcome = send(make(full_backlog, connect_timeout=SHORT))
+    outcome = send(make(full_backlog, connect_timeout=connect_timeout), timeout=timeout)
     assert outcome.kind == ErrorKind.CONNECTION
     assert time.monotonic() - started < GENEROUS
 
@@ -324,11 +331,13 @@ def test_bytes_behind_a_body_never_become_the_next_reply(make):
 # --- abort from another thread ----------------------------------------------------------------------------------------
 
 
-def aborted(server, caller, call="run/0#0"):
+def aborted(server, caller, call="run/0#0", *, in_body=False):
     """Post in another thread, abort when the server has got there; return outcome and seconds since the abort."""
     with ThreadPoolExecutor(1) as pool:
         pending = pool.submit(send, caller, call=call)
         server.reached.result(timeout=5)
+        while in_body and not caller._line.flight.received:
+            pass
         started = time.monotonic()
         caller.abort(call)
         return pending.result(timeout=10), time.monotonic() - started
@@ -350,7 +359,7 @@ def test_an_abort_ends_the_call_at_once_and_the_next_call_works(make, handler):
 
     with Hostile(first_bad) as server:
         caller = make(server.url)
-        outcome, took = aborted(server, caller)
+        outcome, took = aborted(server, caller, in_body=handler is not quiet)
         after = send(caller, call="run/1#0", body=b"next")
     assert outcome.kind == ErrorKind.TIMEOUT
     assert took < GENEROUS
@@ -389,6 +398,39 @@ def test_an_abort_of_another_call_changes_nothing(make):
         caller.abort("run/9#0")
         after = send(caller, call="run/1#0", body=b"two")
     assert (before.body, after.body, server.connections) == (b"one", b"two", 1)
+
+
+def test_an_abort_of_another_call_lets_the_one_under_way_go_on(make):
+    told = Future()
+
+    def waits(sock, server):
+        body = server.read(sock)
+        server.reached.set_result(None)
+        told.result(timeout=5)
+        sock.sendall(reply(body))
+
+    with Hostile(waits) as server, ThreadPoolExecutor(1) as pool:
+        caller = make(server.url)
+        pending = pool.submit(send, caller, body=b"mine")
+        server.reached.result(timeout=5)
+        caller.abort("run/9#0")
+        told.set_result(None)
+        assert pending.result(timeout=5).body == b"mine"
+
+
+def test_a_reply_that_an_abort_overtook_is_no_reply_for_it_may_be_cut_off(make, monkeypatch):
+    def aborted_at_its_end(caller, *arguments, read=HttpCaller._read):
+        body = read(caller, *arguments)
+        caller.abort("run/0#0")
+        return body
+
+    monkeypatch.setattr(HttpCaller, "_read", aborted_at_its_end)
+    with Hostile(echoing) as server:
+        caller = make(server.url)
+        outcomes = send(caller), send(caller, call="run/1#0")
+    assert outcomes[0].kind == ErrorKind.TIMEOUT
+    assert outcomes[1].status == 200
+    assert server.connections == 2
 
 
 def test_an_abort_that_comes_before_its_call_keeps_it_from_being_sent(make):
@@ -467,7 +509,7 @@ def test_a_ca_file_that_is_not_there_is_refused_at_once():
 @pytest.mark.parametrize("handler", [quiet, partial(dripping, ENDLESS)], ids=["before the headers", "in the body"])
 def test_an_abort_works_through_tls(make, tls, ca_file, handler):
     with Hostile(handler, tls) as server:
-        outcome, took = aborted(server, make(server.url, ca_file=ca_file))
+        outcome, took = aborted(server, make(server.url, ca_file=ca_file), in_body=handler is not quiet)
     assert outcome.kind == ErrorKind.TIMEOUT
     assert took < GENEROUS
 
@@ -598,5 +640,5 @@ def test_a_bad_key_is_refused_telling_no_more_than_its_length_and_ending(key):
     with pytest.raises(ValueError, match="the API key") as caught:
         check_key(key)
     assert "canary" not in str(caught.value)
-    assert "short" not in str(caught.value)
+    assert "ort" not in str(caught.value)
     assert "\n" not in str(caught.value)

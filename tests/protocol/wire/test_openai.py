@@ -96,9 +96,7 @@ def test_the_lower_of_what_is_asked_and_what_the_endpoint_can_is_sent(asked, abl
 
 
 def test_a_schema_in_the_prompt_becomes_a_system_prompt_where_there_is_none():
-    request = ChatRequest(
-        model="m", messages=ASK.messages[1:], schema=strict_schema(Plan), output="json_object"
-    )
+    request = ChatRequest(model="m", messages=ASK.messages[1:], schema=strict_schema(Plan), output="json_object")
     body = sent(request)
     assert [m["role"] for m in body["messages"]] == ["system", "user"]
     assert bytes(strict_schema(Plan).schema).decode() in body["messages"][0]["content"]
@@ -262,6 +260,7 @@ def test_lone_surrogates_and_broken_bytes_are_replaced():
         b"<html><body>Bad gateway</body></html>",
         b'{"choices": [{"message": {"content": "cut',
         b"[" * 5000,
+        b'{"x":' + b"[" * 5000 + b"]" * 5000 + b"}",
         b'{"choices":' * 5000 + b"1" + b"}" * 5000,
         with_choice(finish_reason="error"),
         {"error": "something odd"},
@@ -297,7 +296,11 @@ def test_an_error_inside_a_good_answer_has_the_status_it_names(error, kind, stat
 
 def test_a_refusal_is_a_failure_in_the_models_words():
     parts = [{"type": "refusal", "refusal": "I cannot."}]
-    for message in ({"content": None, "refusal": "I cannot."}, {"content": "", "refusal": "I cannot."}, {"content": parts}):
+    for message in (
+        {"content": None, "refusal": "I cannot."},
+        {"content": "", "refusal": "I cannot."},
+        {"content": parts},
+    ):
         failure = decode(completion(message))
         assert (failure.kind, failure.code, failure.message) == (ErrorKind.CONTENT_FILTER, "refusal", "I cannot.")
 
@@ -322,12 +325,18 @@ def shaped(*names, inner=LEAF):
 
 
 ERRORS = shaped("message", "code", "type", "param", "details", "metadata", "innererror", inner=shaped("raw", "headers"))
-MESSAGES = shaped("content", "refusal", "tool_calls", inner=LEAF | st.lists(shaped("type", "text", "refusal"), max_size=2))
+MESSAGES = shaped(
+    "content", "refusal", "tool_calls", inner=LEAF | st.lists(shaped("type", "text", "refusal"), max_size=2)
+)
 CHOICES = st.fixed_dictionaries(
     {}, optional={"message": MESSAGES, "finish_reason": LEAF, "error": ERRORS, "text": LEAF}
 )
 USAGES = shaped(
-    "prompt_tokens", "completion_tokens", "total_tokens", "prompt_tokens_details", "completion_tokens_details",
+    "prompt_tokens",
+    "completion_tokens",
+    "total_tokens",
+    "prompt_tokens_details",
+    "completion_tokens_details",
     inner=LEAF | st.integers(0, 9) | shaped("cached_tokens", "reasoning_tokens"),
 )
 DOCUMENTS = st.fixed_dictionaries(
@@ -386,5 +395,7 @@ def test_a_reply_of_800_bytes_is_decoded_and_a_request_encoded_within_a_few_micr
     headers = {"x-request-id": "req_0123456789abcdef"}
     decoding = min(timeit.repeat(lambda: decode_response(200, headers, body, NOW), number=200, repeat=5)) / 200
     encoding = min(timeit.repeat(lambda: encode_request(request, DEFAULT), number=200, repeat=5)) / 200
-    assert decoding < 20e-6  # measured 3 us; the bound leaves room for slow machines, none for the patient way twice over
+    assert (
+        decoding < 20e-6
+    )  # measured 3 us; the bound leaves room for slow machines, none for the patient way twice over
     assert encoding < 20e-6

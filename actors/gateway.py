@@ -1,0 +1,132 @@
+"""The gateway: owns a model call from request to answer. Partner of ``protocol/gateway.py``, which decides."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import TYPE_CHECKING, Any, assert_never
+
+from msgspec import Struct
+
+from actors.base import Actor
+from protocol import ids
+from protocol.calls import (
+    AbortFlight,
+    AnswerStep,
+    AskLimiter,
+    Dismiss,
+    Dispatch,
+    Effect,
+    Hire,
+    Later,
+    Lost,
+    TellLimiter,
+    Unset,
+)
+from protocol.signals import (
+    CancelStep,
+    ChatCall,
+    ChildFailed,
+    ChildRestarted,
+    ChildStopped,
+    Granted,
+    Performed,
+    Refused,
+    Stop,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from actors.caller import Line
+    from actors.directory import ActorSpec
+    from protocol.gateway import Gateway as Decisions
+
+
+class Due(Struct, frozen=True, kw_only=True, tag=True):
+    """The timer *key* has fired."""
+
+    key: str
+
+
+class Gateway(Actor):
+    """Sends what the machine decides; hires callers with *caller_spec* and hangs up their *lines*."""
+
+    def __init__(
+        self, decide: Decisions, caller_spec: Callable[[str, int], ActorSpec], lines: Mapping[str, Line]
+    ) -> None:
+        super().__init__()
+        self._decide = decide
+        self._caller_spec = caller_spec
+        self._lines = lines
+        self._dice = Random(ids.GATEWAY)  # noqa: S311 (jitter, no secret)
+
+    def setup(self) -> None:
+        """Take over what an earlier instance left: its callers, hung up, and the calls it had not answered."""
+        now = self.clock()
+        for address in [address for address in self._lines if address in self._directory.mailboxes]:
+            self._lines[address].hang_up()
+            self._perform(self._decide.on_caller_back(address, now))
+        for call in list((self.actor_inbox.held or {}).values()):
+            self._perform(self._decide.on_call(call, now))
+
+    def on_receive(self, message: Any) -> None:
+        """Ask the machine and do what it says."""
+        now, decide = self.clock(), self._decide
+        match message:
+            case ChatCall():
+                self._hold(message)
+                self._perform(decide.on_call(message, now))
+            case Granted():
+                self._perform(decide.on_granted(message, now))
+            case Refused():
+                self._perform(decide.on_refused(message, now))
+            case Performed():
+                self._perform(decide.on_performed(message, now, self._dice.random()))
+            case Due():
+                self._perform(decide.on_timer(message.key, now, self._dice.random()))
+            case CancelStep():
+                self._let_go(message.step)
+                self._perform(decide.on_cancel(message, now))
+            case ChildRestarted(address=ids.LIMITER):
+                self._perform(decide.on_limiter_restarted())
+            case ChildRestarted():
+                self._perform(decide.on_caller_back(message.address, now))
+            case ChildFailed() | ChildStopped():
+                self._perform(decide.on_caller_gone(message.address, now, self._dice.random()))
+            case _:
+                self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case AskLimiter(message=request) | TellLimiter(message=request):
+                    self.tell(ids.LIMITER, request)
+                case Dispatch(caller=caller, perform=perform):
+                    self.tell(caller, perform)
+                case AnswerStep(answer=answer):
+                    self._let_go(answer.step)
+                    self.tell(ids.RECORDER, answer)
+                case Later(key=key, seconds=seconds):
+                    self.after(seconds, Due(key=key), key=key)
+                case Unset(key=key):
+                    self.cancel_timer(key)
+                case Hire(provider=provider, number=number):
+                    self.spawn(self._caller_spec(provider, number))
+                case AbortFlight(caller=caller, call=call):
+                    self._lines[caller].abort(call)
+                case Lost(caller=caller, call=call):
+                    self._directory.dead_letter(caller, "the caller did not come back from its call", call)
+                case Dismiss(caller=caller):
+                    self.tell(caller, Stop(reason="one caller too many"))
+                case _:
+                    assert_never(effect)
+
+    def _hold(self, call: ChatCall) -> None:
+        """Keep the call in the mailbox, which outlives this instance."""
+        mailbox = self.actor_inbox
+        if mailbox.held is None:
+            mailbox.held = {}
+        mailbox.held[call.step] = call
+
+    def _let_go(self, step: str) -> None:
+        (self.actor_inbox.held or {}).pop(step, None)

@@ -1,0 +1,399 @@
+"""The gateway's decisions: a model call from request to answer. Partner of ``actors/gateway.py``.
+
+Every call is answered exactly once, in whatever order things happen; every lease is settled or cancelled exactly once.
+A call is in one of four stages, and its deadline or a cancel may end it in any of them:
+
+======== ============================== =================================================
+stage    waits for                      then
+======== ============================== =================================================
+waiting  the limiter's grant            ready
+ready    a free caller of the provider  flying
+flying   the caller's report            answered; or resting, to be tried again; or
+                                        waiting, when the failure has taught how to ask
+resting  the end of the backoff, with   waiting, for a new lease
+         neither caller nor lease
+======== ============================== =================================================
+
+A flight may outlive its call: when nobody waits any more its caller stays busy and its lease held until the caller has
+reported, or counts as lost.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING
+
+from protocol import ids
+from protocol.calls import (
+    PLACE,
+    AbortFlight,
+    AnswerStep,
+    AskLimiter,
+    Call,
+    Dismiss,
+    Dispatch,
+    Effect,
+    Flight,
+    Hire,
+    Later,
+    Lost,
+    ModelInfo,
+    ProviderInfo,
+    TellLimiter,
+    Unset,
+    answer,
+    expected,
+    settlement,
+    spent,
+    used,
+)
+from protocol.chat import CallFailure, ChatReply
+from protocol.errors import ErrorKind
+from protocol.policies import retry
+from protocol.policies.caller_pool import CallerPool
+from protocol.policies.output_ladder import Dialect, learn, render
+from protocol.signals import (
+    Acquire,
+    Cancel,
+    CancelStep,
+    ChatCall,
+    ChatResult,
+    Granted,
+    Perform,
+    Performed,
+    Reaffirm,
+    Refused,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from protocol.calls import Estimate, Result
+    from protocol.policies.backoff import Backoff
+
+__all__ = [
+    "AbortFlight",
+    "AnswerStep",
+    "AskLimiter",
+    "Dismiss",
+    "Dispatch",
+    "Effect",
+    "Gateway",
+    "Hire",
+    "Later",
+    "Lost",
+    "ModelInfo",
+    "ProviderInfo",
+    "TellLimiter",
+    "Unset",
+]
+
+GRACE = 2.0
+"""Seconds that an aborted caller has to report before it counts as lost."""
+
+
+class Gateway:
+    """Owns every model call. The model ``auto`` is the first of *models*.
+
+    *estimate* counts the input tokens of messages. *now* is monotonic seconds, *roll* a die in [0, 1) everywhere.
+    """
+
+    def __init__(
+        self,
+        *,
+        models: Mapping[str, ModelInfo],
+        providers: Mapping[str, ProviderInfo],
+        backoff: Backoff,
+        estimate: Estimate,
+        address: str = ids.GATEWAY,
+    ) -> None:
+        self._models = models
+        self._providers = providers
+        self._backoff = backoff
+        self._estimate = estimate
+        self._address = address
+        self._dialects = {key: Dialect(output=model.output) for key, model in models.items()}
+        self._pools = {key: CallerPool(key, provider.callers) for key, provider in providers.items()}
+        self._calls: dict[str, Call] = {}
+        self._flights: dict[str, Flight] = {}
+
+    # --- what comes in
+
+    def on_call(self, call: ChatCall, now: float) -> list[Effect]:
+        """Take a call over. One for a step that is under way joins it: the answer goes to whoever asked last."""
+        if call.step in self._calls:
+            self._calls[call.step].call = call
+            return []
+        model = self._model(call.model)
+        if model is None:
+            known = ", ".join(self._models) or "none"
+            text = f"no model is called {call.model!r} in the configuration; there are: {known}"
+            return [answer(call, ChatResult(failure=CallFailure(kind=ErrorKind.NOT_FOUND, message=text)))]
+        state = self._calls[call.step] = Call(call, model, self._pools[model.provider])
+        if state.late(now):
+            return self._give_up(state, now)
+        effects: list[Effect] = self._acquire(state, now)
+        if call.deadline is not None:
+            effects.append(Later(f"deadline:{call.step}", call.deadline - now))
+        return effects
+
+    def on_granted(self, granted: Granted, now: float) -> list[Effect]:
+        """The call may go as soon as a caller is free. A lease that nobody waits for is returned at once."""
+        state = self._waiting_for(granted.lease)
+        if state is None:
+            return [] if self._is_held(granted.lease) else [TellLimiter(Cancel(lease=granted.lease))]
+        state.stage = "ready"
+        state.queue_until(now)
+        state.pool.wait(state.call.step)
+        return self._staff(state.pool, now)
+
+    def on_refused(self, refused: Refused, now: float) -> list[Effect]:
+        """The limiter will never let it go in time: the call has failed."""
+        state = self._waiting_for(refused.lease)
+        if state is None:
+            return []
+        state.queue_until(now)
+        return self._end(
+            state, failure=CallFailure(kind=refused.kind, message=refused.reason, retry_after=refused.retry_after)
+        )
+
+    def on_performed(self, performed: Performed, now: float, roll: float) -> list[Effect]:
+        """A caller has reported: settle the lease, answer or try again, and give the caller to whoever waits."""
+        flight = self._flights.get(performed.call)
+        if flight is None or flight.caller != performed.caller:
+            return self.on_caller_back(performed.caller, now)
+        result = performed.outcome
+        if flight.aborted and isinstance(result, CallFailure):
+            result = CallFailure(kind=ErrorKind.TIMEOUT, message=result.message)
+        flight.pool.free(flight.caller)
+        effects: list[Effect] = [Unset(f"attempt:{performed.call}")]
+        effects += self._landed(flight, result, performed.elapsed_ms, now, roll)
+        return effects + self._staff(flight.pool, now)
+
+    def on_cancel(self, cancel: CancelStep, now: float) -> list[Effect]:
+        """Nobody waits for the step: end it wherever it is, without an answer."""
+        state = self._calls.get(cancel.step)
+        return [] if state is None else [*self._withdraw(state, now), *self._forget(state)]
+
+    def on_attempt_timeout(self, lease: str, now: float, roll: float) -> list[Effect]:
+        """A caller has not reported in time: abort its call from outside. After the grace, too: it is lost."""
+        flight = self._flights.get(lease)
+        if flight is None:
+            return []
+        if not flight.aborted:
+            return self._abort(flight)
+        flight.pool.lose(flight.caller)
+        failure = CallFailure(kind=ErrorKind.TIMEOUT, message=f"{flight.caller} did not come back from the call")
+        effects: list[Effect] = [Lost(flight.caller, lease)]
+        effects += self._landed(flight, failure, (now - flight.started) * 1000.0, now, roll)
+        return effects + self._staff(flight.pool, now)
+
+    def on_retry_due(self, step: str, now: float) -> list[Effect]:
+        """The backoff is over: ask for a new lease."""
+        state = self._calls.get(step)
+        return [] if state is None or state.stage != "resting" else self._acquire(state, now)
+
+    def on_deadline(self, step: str, now: float) -> list[Effect]:
+        """Answer a call whose deadline has come, wherever it is."""
+        state = self._calls.get(step)
+        if state is None or state.call.deadline is None:
+            return []
+        if not state.late(now):
+            return [Later(f"deadline:{step}", state.call.deadline - now)]
+        return self._give_up(state, now)
+
+    def on_timer(self, key: str, now: float, roll: float) -> list[Effect]:
+        """The timer *key* has fired."""
+        what, _, which = key.partition(":")
+        match what:
+            case "attempt":
+                return self.on_attempt_timeout(which, now, roll)
+            case "retry":
+                return self.on_retry_due(which, now)
+            case _:
+                return self.on_deadline(which, now)
+
+    def on_caller_gone(self, address: str, now: float, roll: float) -> list[Effect]:
+        """A caller has failed or stopped; the call it made may have been answered, so it is ambiguous."""
+        pool = self._pool_of(address)
+        if pool is None or not pool.lose(address):
+            return []
+        effects: list[Effect] = []
+        for lease, flight in [pair for pair in self._flights.items() if pair[1].caller == address]:
+            failure = CallFailure(kind=ErrorKind.CONNECTION, message=f"{address} failed during the call")
+            effects.append(Unset(f"attempt:{lease}"))
+            effects += self._landed(flight, failure, (now - flight.started) * 1000.0, now, roll)
+        return effects + self._staff(pool, now)
+
+    def on_caller_back(self, address: str, now: float) -> list[Effect]:
+        """A caller that was lost, or is of an earlier life, is there: it joins its pool, or goes when that is full."""
+        pool = self._pool_of(address)
+        if pool is None or address in pool:
+            return []
+        return self._staff(pool, now) if pool.adopt(address) else [Dismiss(address)]
+
+    def on_limiter_restarted(self) -> list[Effect]:
+        """Name every lease that is held, then ask again for what is waited for: the limiter has forgotten both."""
+        held = [state.acquire for state in self._calls.values() if state.stage == "ready"]
+        held += [flight.acquire for flight in self._flights.values()]
+        waiting = [state.acquire for state in self._calls.values() if state.stage == "waiting"]
+        return [TellLimiter(Reaffirm(holder=self._address, leases=tuple(held))), *map(AskLimiter, waiting)]
+
+    # --- from stage to stage
+
+    def _acquire(self, state: Call, now: float) -> list[Effect]:
+        call, dialect = state.call, self._dialects[state.model.key]
+        if state.dialect is not dialect:
+            state.dialect, state.request = dialect, render(call, state.model.name, dialect)
+            state.amount = expected(call, state.request, state.model, self._estimate)
+        state.number += 1
+        while f"{call.step}#{state.number}" in self._flights:
+            state.number += 1
+        state.stage, state.since = "waiting", now
+        state.acquire = Acquire(
+            lease=f"{call.step}#{state.number}",
+            domain=self._providers[state.model.provider].domain_of(state.model.key),
+            amount=state.amount,
+            priority=call.priority,
+            flow=call.flow,
+            deadline=call.deadline,
+            holder=self._address,
+            reply_to=self._address,
+        )
+        return [AskLimiter(state.acquire)]
+
+    def _staff(self, pool: CallerPool, now: float) -> list[Effect]:
+        """Give free callers to the steps that wait for one."""
+        effects: list[Effect] = []
+        while (step := pool.first()) is not None:
+            state = self._calls[step]
+            if state.late(now):
+                effects += self._give_up(state, now)
+                continue
+            seat = pool.take()
+            if seat is None:
+                break
+            pool.leave(step)
+            if seat.hired is not None:
+                effects.append(Hire(pool.provider, seat.hired, seat.caller))
+            effects += self._dispatch(state, seat.caller, now)
+        return effects
+
+    def _dispatch(self, state: Call, caller: str, now: float) -> list[Effect]:
+        call, lease = state.call, state.acquire.lease
+        state.queue_until(now)
+        state.stage = "flying"
+        state.attempts += state.counts
+        state.counts = True
+        self._flights[lease] = Flight(state, caller, now)
+        timeout = min(call.timeout, (inf if call.deadline is None else call.deadline) - now)
+        perform = Perform(call=lease, request=state.request, timeout=timeout, reply_to=self._address)
+        return [Dispatch(caller, perform), Later(f"attempt:{lease}", timeout * 1.05 + 0.25)]
+
+    def _landed(self, flight: Flight, result: Result, elapsed_ms: float, now: float, roll: float) -> list[Effect]:
+        """Settle the lease of a flight that is over, and go on with its call if there is still one."""
+        lease, state = flight.acquire.lease, flight.call
+        del self._flights[lease]
+        outcome = retry.outcome_of(result)
+        usage = used(flight, result, outcome, self._estimate)
+        effects: list[Effect] = [TellLimiter(settlement(flight, result, outcome, usage))]
+        if state is None:
+            return effects
+        state.execution_ms += elapsed_ms
+        if usage is not None:
+            state.usage += usage
+        if isinstance(result, ChatReply):
+            failure = retry.verdict(result, structured=state.call.schema is not None)
+            return effects + (self._end(state, reply=result) if failure is None else self._end(state, failure=failure))
+        return effects + self._failed(state, flight, result, now, roll)
+
+    def _failed(self, state: Call, flight: Flight, failure: CallFailure, now: float, roll: float) -> list[Effect]:
+        """Ask differently, try again later, or fail."""
+        state.last, state.stage = failure, "resting"
+        if state.late(now):
+            return self._give_up(state, now)
+        learned = learn(failure, flight.request, self._dialects[state.model.key])
+        if learned is not None:
+            self._dialects[state.model.key] = learned
+            state.counts = False
+            return self._acquire(state, now)
+        delay = self._delay(state, failure, now, roll)
+        if delay is None:
+            return self._end(state, failure=failure)
+        state.retries += 1
+        state.bad_responses += failure.kind is ErrorKind.BAD_RESPONSE
+        return [Later(f"retry:{state.call.step}", delay)]
+
+    def _delay(self, state: Call, failure: CallFailure, now: float, roll: float) -> float | None:
+        """Return the seconds until the next attempt, None when there is none."""
+        call = state.call
+        if not retry.may_retry(failure, state.retries, call.max_retries, state.bad_responses):
+            return None
+        delay = self._backoff.delay(state.retries, roll, failure.retry_after)
+        return delay if call.deadline is None or now + delay < call.deadline else None
+
+    # --- how a call ends
+
+    def _give_up(self, state: Call, now: float) -> list[Effect]:
+        """Answer that the deadline has passed, after leaving the stage the call is in."""
+        last = "" if state.last is None else f"; the last attempt failed: {state.last.message}"
+        text = f"the deadline passed {PLACE[state.stage]}{last}"
+        effects = self._withdraw(state, now)
+        return effects + self._end(state, failure=CallFailure(kind=ErrorKind.DEADLINE, message=text))
+
+    def _end(self, state: Call, *, reply: ChatReply | None = None, failure: CallFailure | None = None) -> list[Effect]:
+        result = ChatResult(
+            reply=reply,
+            failure=failure,
+            model=state.model.key,
+            usage=state.usage,
+            cost=state.model.cost(state.usage) if state.attempts else 0,
+            attempts=state.attempts,
+            execution_time_ms=state.execution_ms,
+            queue_time_ms=state.queued * 1000.0,
+        )
+        return [*self._forget(state), answer(state.call, result)]
+
+    def _forget(self, state: Call) -> list[Effect]:
+        self._calls.pop(state.call.step, None)
+        return [] if state.call.deadline is None else [Unset(f"deadline:{state.call.step}")]
+
+    def _withdraw(self, state: Call, now: float) -> list[Effect]:
+        """Leave the stage the call is in: give back what it holds, or hang up."""
+        match state.stage:
+            case "waiting" | "ready":
+                state.queue_until(now)
+                state.pool.leave(state.call.step)
+                return [TellLimiter(Cancel(lease=state.acquire.lease))]
+            case "flying":
+                flight = self._flights[state.acquire.lease]
+                flight.call = None
+                state.execution_ms += (now - flight.started) * 1000.0
+                state.usage += spent(flight.acquire)
+                return [] if flight.aborted else self._abort(flight)
+            case "resting":
+                return [Unset(f"retry:{state.call.step}")]
+            case "new":
+                return []
+
+    def _abort(self, flight: Flight) -> list[Effect]:
+        flight.aborted = True
+        lease = flight.acquire.lease
+        return [AbortFlight(flight.caller, lease), Later(f"attempt:{lease}", GRACE)]
+
+    # --- small questions
+
+    def _model(self, key: str) -> ModelInfo | None:
+        return self._models.get(key) or (next(iter(self._models.values()), None) if key == "auto" else None)
+
+    def _waiting_for(self, lease: str) -> Call | None:
+        state = self._calls.get(lease.rpartition("#")[0])
+        return state if state is not None and state.stage == "waiting" and state.acquire.lease == lease else None
+
+    def _is_held(self, lease: str) -> bool:
+        state = self._calls.get(lease.rpartition("#")[0])
+        return lease in self._flights or (state is not None and state.stage == "ready" and state.acquire.lease == lease)
+
+    def _pool_of(self, address: str) -> CallerPool | None:
+        path, _, _ = address.rpartition("/")
+        return self._pools.get(path.removeprefix("caller/")) if path.startswith("caller/") else None

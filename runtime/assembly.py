@@ -1,0 +1,258 @@
+"""From configuration to actors: what each table of the configuration becomes.
+
+Everything here is wiring: no decision, no state beyond what was opened and must be closed again.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from math import isfinite
+from typing import TYPE_CHECKING, Any
+
+from protocol.calls import ModelInfo, ProviderInfo
+from protocol.gateway import Gateway as Decisions
+
+from actors.agent import Agent, agent_spec
+from actors.caller import Caller
+from actors.coder import Coder
+from actors.directory import ActorSpec
+from actors.gateway import Gateway
+from actors.orchestrator import Orchestrator
+from actors.reviewer import Reviewer
+from actors.team import TeamRules, TeamWorkflow
+from actors.workflow import Workflow
+from protocol import ids
+from protocol.errors import ConfigError, ErrorKind, TroupeError
+from protocol.limiter import DomainLimits
+from protocol.messages import PRIORITIES, WorkflowResult
+from protocol.policies.backoff import Backoff
+from protocol.policies.token_estimate import estimate_messages
+from protocol.roles import AgentRole, RoleSettings
+from protocol.wire.profiles import profile_for
+from runtime.config import read_key
+from runtime.line import ProviderLine
+from runtime.logs import keep_out
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from protocol.signals import StartRun
+    from runtime.config import Config, Provider
+    from runtime.secret import Secret
+
+BUILT_IN: dict[str, type[Agent]] = {
+    AgentRole.ORCHESTRATOR: Orchestrator,
+    AgentRole.CODER: Coder,
+    AgentRole.REVIEWER: Reviewer,
+}
+NANO_PER_TOKEN = 1000.0
+"""Nano-dollars a token of one dollar a million tokens."""
+MOST_CALLERS = 64
+"""How many calls to one provider are under way at once where the configuration names no concurrency."""
+
+
+# --- doors: what comes in from outside is checked here
+
+
+def correlation_id(text: str) -> str:
+    """Return *text* when it may name a run; raises ``TroupeError`` otherwise."""
+    if not isinstance(text, str) or not ids.is_correlation_id(text):
+        raise TroupeError(f"a correlation id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {str(text)[:80]!r}")
+    return text
+
+
+def priority(name: str) -> int:
+    """Return the class of *name*: high, normal or low."""
+    if name not in PRIORITIES:
+        raise TroupeError(f"priority is high, normal or low, not {name!r}")
+    return PRIORITIES[name]
+
+
+def timeout(seconds: float | None) -> float | None:
+    """Return *seconds* when they are None or a positive number."""
+    if seconds is not None and not (isfinite(seconds) and seconds > 0.0):
+        raise TroupeError(f"a timeout is a number of seconds above 0, not {seconds}")
+    return seconds
+
+
+def stopped(start: StartRun, reason: str) -> WorkflowResult:
+    """Return the result of a run whose end nobody could tell any more."""
+    return WorkflowResult(correlation_id=start.run, success=False, error=reason, error_kind=ErrorKind.STOPPED)
+
+
+# --- limits, roles, workflows
+
+
+def limits(config: Config) -> dict[str, DomainLimits]:
+    """Return the limits of each domain: a provider's key, or ``provider/model`` where the configuration narrows it."""
+    return {
+        domain: DomainLimits(
+            requests_per_minute=table.requests_per_minute,
+            burst=table.burst,
+            tokens_per_minute=table.tokens_per_minute,
+            input_tokens_per_minute=table.input_tokens_per_minute,
+            output_tokens_per_minute=table.output_tokens_per_minute,
+            concurrency=table.concurrency,
+        )
+        for domain, table in config.limits.items()
+    }
+
+
+def settings(config: Config, role: str) -> RoleSettings:
+    """Return how *role* works; a role that the configuration does not name has neutral settings."""
+    table = config.roles.get(role)
+    if table is None:
+        return RoleSettings()
+    fields = {name: getattr(table, name) for name in RoleSettings.__struct_fields__ if hasattr(table, name)}
+    return RoleSettings(**fields)
+
+
+def agents(config: Config) -> dict[str, tuple[ActorSpec, ...]]:
+    """Return the agents of every role: the built-in ones, and those that the configuration names a class for."""
+    pools: dict[str, tuple[ActorSpec, ...]] = {}
+    for role, table in config.roles.items():
+        kind = load(table.agent, Agent, f"roles.{role}.agent") if table.agent else BUILT_IN.get(role)
+        if kind is not None:
+            _, pools[role] = pool(config, kind, role, table.instances)
+    return pools
+
+
+def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -> tuple[str, tuple[ActorSpec, ...]]:
+    """Return the role's name and the specs of its *instances*. Raises ``ConfigError`` for what cannot be."""
+    if not (isinstance(agent, type) and issubclass(agent, Agent)):
+        raise ConfigError(f"register takes a subclass of actors.Agent, not {agent!r}")
+    name = str(role or agent.role)
+    if not ids.ROLE_NAME.fullmatch(name):
+        raise ConfigError(f"a role's name is 1 to 32 characters of a-z 0-9 _ - and begins with a letter, not {name!r}")
+    if instances < 1:
+        raise ConfigError(f"a role needs 1 instance or more, not {instances}")
+    how = settings(config, name) if name in config.roles else None
+    return name, tuple(agent_spec(agent, name, number, how) for number in range(instances))
+
+
+def workflows(config: Config) -> dict[str, Callable[[StartRun], Workflow]]:
+    """Return the workflows that runs can be started by."""
+    team = config.team
+    rules = TeamRules(
+        plan=team.plan,
+        max_rounds=team.max_rounds,
+        accept_score=team.accept_score,
+        max_subtasks=team.max_subtasks,
+        max_parallel=team.max_parallel,
+    )
+    known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules)}
+    if team.workflow not in known:
+        known[team.workflow] = load(team.workflow, Workflow, "team.workflow")
+    return known
+
+
+def load(path: str, base: type[Any], key: str) -> Any:
+    """Import ``pkg.module:Name``, which must be a subclass of *base*."""
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{key} = {path!r} cannot be loaded: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"{key} = {path!r} is no subclass of {base.__module__}.{base.__qualname__}")
+    return found
+
+
+# --- models and the ways to them
+
+
+class Models:
+    """The providers of a system: keys, lines, the embedded model. Opened at the start, closed at the end."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._keys: dict[str, Secret | None] = {}
+        self._urls: dict[str, str] = {}
+        self._lines: dict[str, ProviderLine] = {}
+        self._embedded: Any = None
+
+    def open(self) -> None:
+        """Read the keys and start the embedded model where one is wanted. Raises ``ConfigError``."""
+        for name, provider in self._config.provider.items():
+            if provider.kind == "anthropic":
+                raise ConfigError(f"provider.{name}.kind = 'anthropic' is not built yet in this version")
+            key = read_key(provider)
+            if key is not None:
+                keep_out(key.reveal())
+            self._keys[name] = key
+            self._urls[name] = self._embedded_url() if provider.kind == "embedded" else provider.base_url or ""
+
+    def _embedded_url(self) -> str:
+        from runtime.embedded import EmbeddedModel  # noqa: PLC0415 (only where it is used)
+
+        if self._embedded is None:
+            self._embedded = EmbeddedModel()
+            self._embedded.start()
+        url: str = self._embedded.url
+        return url
+
+    def abort(self) -> None:
+        """Hang up every line whose call is under way, so that its caller can end."""
+        for line in list(self._lines.values()):
+            line.hang_up()
+
+    def close(self) -> None:
+        """Stop the embedded model."""
+        if self._embedded is not None:
+            self._embedded.stop()
+
+    def gateway(self) -> Gateway:
+        """Return a gateway for these models; the factory of its actor."""
+        retry = self._config.retry
+        decide = Decisions(
+            models=self._models(),
+            providers=self._providers(),
+            backoff=Backoff(base=retry.base, factor=retry.factor, cap=retry.cap),
+            estimate=estimate_messages,
+        )
+        return Gateway(decide, self._caller_spec, self._lines)
+
+    def _models(self) -> dict[str, ModelInfo]:
+        """Return the models, the strongest first: that is what ``auto`` means until routing is adaptive."""
+        return {
+            key: ModelInfo(
+                key=key,
+                provider=model.provider,
+                name=model.name,
+                tier=model.tier,
+                price_in=None if model.price is None else model.price.input * NANO_PER_TOKEN,
+                price_out=None if model.price is None else model.price.output * NANO_PER_TOKEN,
+                output=profile_for(self._urls.get(model.provider, "")).output,
+            )
+            for key, model in sorted(self._config.model.items(), key=lambda item: -item[1].tier)
+        }
+
+    def _providers(self) -> dict[str, ProviderInfo]:
+        return {
+            key: ProviderInfo(key=key, domain=key, callers=self._most_callers(key)) for key in self._config.provider
+        }
+
+    def _most_callers(self, provider: str) -> int:
+        table = self._config.limits.get(provider)
+        return MOST_CALLERS if table is None or table.concurrency is None else table.concurrency
+
+    def _caller_spec(self, provider: str, number: int) -> ActorSpec:
+        """Return the spec of caller *number* of *provider*; every instance gets a line of its own."""
+        address = f"caller/{provider}/{number}"
+
+        def factory() -> Caller:
+            self._lines[address] = line = self._line(self._config.provider[provider], provider)
+            return Caller(line)
+
+        return ActorSpec(
+            address=address,
+            factory=factory,
+            parent=ids.SUPERVISOR,
+            pinned=True,
+            watchers=(ids.GATEWAY,),
+            stuck_after=None,
+        )
+
+    def _line(self, _provider: Provider, name: str) -> ProviderLine:
+        url = self._urls[name]
+        return ProviderLine(url, self._keys[name], profile_for(url))

@@ -1,0 +1,50 @@
+"""The check command: says whether a configuration can work, before anything is spent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from protocol.errors import ConfigError
+from runtime import assembly
+from runtime.config import Config, read_key
+from runtime.run import print_out
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def check(path: str) -> int:
+    """Check the file at *path*: print what it says and return 0.
+
+    Raises ``ConfigError`` for the first thing that cannot work.
+    """
+    config = Config.load(path)
+    for name, provider in config.provider.items():
+        if provider.kind == "anthropic":
+            raise ConfigError(f"{path}: provider.{name}.kind = 'anthropic' is not built yet in this version")
+        read_key(provider)
+    pools = assembly.agents(config)
+    assembly.workflows(config)
+    if not config.model:
+        raise ConfigError(f"{path}: no model is configured: add a [model.<name>] table with provider and name")
+    for line in report(config, {role: len(specs) for role, specs in pools.items()}):
+        print_out(line)
+    return 0
+
+
+def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
+    """Yield what the configuration says, a line each."""
+    for name, provider in config.provider.items():
+        key = f"key from {provider.api_key_env}" if provider.api_key_env else "no key"
+        yield f"provider {name}: {provider.kind}, {provider.base_url or 'in a child process'}, {key}"
+    for name, model in config.model.items():
+        price = (
+            "no price"
+            if model.price is None
+            else f"{model.price.input:g}/{model.price.output:g} USD per million tokens"
+        )
+        yield f"model {name}: {model.name} at {model.provider}, tier {model.tier}, {price}"
+    for role, instances in pools.items():
+        yield f"role {role}: {instances} agent(s), model {config.roles[role].model}"
+    yield f"team: workflow {config.team.workflow}, plan {config.team.plan}, {config.team.max_rounds} rounds at most"
+    yield "ok"

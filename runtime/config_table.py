@@ -1,0 +1,180 @@
+"""The table of all defaults beside the guide's values, as Markdown: ``docs/configuration.md``.
+
+``python -m runtime.config_table > docs/configuration.md`` writes it anew; a test compares the two.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+from msgspec import NODEFAULT, structs
+
+from runtime.config import (
+    Budget,
+    Config,
+    Executor,
+    Flow,
+    Limits,
+    Model,
+    Price,
+    Provider,
+    RetryRules,
+    Role,
+    System,
+    Team,
+)
+from runtime.defaults import ON_EMBEDDED, VARIABLES
+from runtime.tables import expected
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from msgspec import Struct
+
+TABLES: Final[dict[str, type[Struct]]] = {
+    "provider.<name>": Provider,
+    "model.<name>": Model,
+    "model.<name>.price": Price,
+    "limits.<provider>": Limits,
+    "flows.<name>": Flow,
+    "roles.<name>": Role,
+    "team": Team,
+    "retry": RetryRules,
+    "budget": Budget,
+    "executor": Executor,
+    "system": System,
+}
+TEXTS = ("system_prompt", "prompt", "revise")
+
+GUIDE: Final[dict[str, tuple[str, str]]] = {
+    "provider.<name>.base_url": (
+        "`https://api.holysheep.ai/v1`",
+        "an endpoint is the user's choice; nothing is sent anywhere by default",
+    ),
+    "model.<name>.name": ("`claude-opus-4-5`", "as above"),
+    "limits.<provider>.requests_per_minute": (
+        "3600 (60 per second)",
+        "vendors publish a minute's limit, each another; what is not stated is learnt from the provider's answers",
+    ),
+    "limits.<provider>.burst": (
+        "100",
+        "60 a second and 100 at once are 160 in the first second: a 429 at most vendors",
+    ),
+    "limits.<provider>.concurrency": (
+        "none",
+        "the guide's semaphore limits nothing; a socket and a caller per call do",
+    ),
+    "limits.<provider>.ageing": ("none", "the guide's queue starves what is less urgent"),
+    "roles.<name>.temperature": ("0.7", ""),
+    "roles.<name>.max_tokens": ("4096", ""),
+    "roles.<name>.timeout": ("30.0", ""),
+    "roles.<name>.max_retries": ("3", ""),
+    "roles.<name>.history_tokens": ("no bound", "a history without a bound outgrows every context window"),
+    "roles.coder.timeout": ("45.0", ""),
+    "roles.reviewer.temperature": ("0.7", "a verdict should be the same when it is asked for again"),
+    "team.plan": ("always", "a plan for a small question costs a call and splits what is one piece"),
+    "team.max_rounds": ("none", "the guide names feedback loops, and shows none"),
+    "team.accept_score": ("none", "as above"),
+    "team.max_subtasks": ("a cap", "the guide drops what is past its cap; here it is merged into the last one"),
+    "team.max_parallel": ("5 (3 in its example)", ""),
+    "retry.base": (
+        "2.0 (waits of 2, 4, 8 s)",
+        "most faults are over in less than two seconds; hints of the provider are floors",
+    ),
+    "retry.factor": ("2.0 inside 1.5", "the guide nests two retry layers, up to 20 calls for one; here there is one"),
+    "retry.cap": ("none", "a wait must end; with full jitter, so that callers do not come back together"),
+    "budget.usd": ("none", ""),
+}
+"""What the guide says for a key, and why the default is another where it is."""
+
+HEAD = """\
+# Configuration
+
+One TOML file; `python -m runtime init` writes it with comments, `python -m runtime check --config F` checks it. Unknown
+keys and impossible values are refused in one line that names the file, the key and what was expected. This page is
+generated from `Config()` by `python -m runtime.config_table`; a test compares the two. A dash means that the guide says
+nothing about it.
+
+| key | takes | default | the guide's value | why different |
+|---|---|---|---|---|
+"""
+
+NOTES = """
+- With a model of the embedded provider `max_tokens` is {max_tokens} and `keep_truncated` is {keep_truncated}, where the
+  file does not say otherwise.
+- `[limits."<provider>/<model's name>"]` narrows the limits of a provider to one model; what it does not say is taken
+  from the provider's.
+- Priorities are `high` (0, the most urgent), `normal` (1) and `low` (2). 0 is the most urgent in the guide, too.
+- `roles.<name>` are the defaults of a role of the user's own; the built-in roles differ where they have a row of their
+  own.
+- Keys come only from the environment variable that `api_key_env` names. Plain `http` goes only to the same machine.
+
+## Templates
+
+A template is filled by `str.format` with plain variables; a literal brace is written twice. The templates of a role
+with an agent of its own may use `{{task}}` `{{subtask}}` `{{draft}}` `{{issues}}`.
+
+| template | variables |
+|---|---|
+{variables}
+
+## The words of the built-in roles
+
+They follow the guide's prompts, which are German; `examples/guide_de.toml` has those.
+"""
+
+
+def configuration_table() -> str:
+    """Return the text of ``docs/configuration.md``: each key's default, the guide's value, and why they differ."""
+    rows = "\n".join(f"| {' | '.join(row)} |" for row in _rows())
+    variables = "\n".join(f"| `roles.{place}` | {_listed(names)} |" for place, names in VARIABLES.items())
+    notes = NOTES.format(variables=variables, **{key: _shown(value).strip("`") for key, value in ON_EMBEDDED.items()})
+    return HEAD + rows + "\n" + notes + "".join(_words())
+
+
+def _rows() -> Iterator[tuple[str, ...]]:
+    for table, kind in TABLES.items():
+        for field in structs.fields(kind):
+            if table != "model.<name>" or field.name != "price":
+                yield _row(f"{table}.{field.name}", expected(field.type), _default(field))
+    usual = Role()
+    for name, role in Config().roles.items():
+        for field in structs.fields(Role):
+            value = getattr(role, field.name)
+            if field.name not in TEXTS and value != getattr(usual, field.name):
+                yield _row(f"roles.{name}.{field.name}", expected(field.type), _shown(value))
+
+
+def _row(key: str, takes: str, default: str) -> tuple[str, ...]:
+    guide, why = GUIDE.get(key, ("-", ""))
+    return f"`{key}`", takes, default, guide, why
+
+
+def _default(field: structs.FieldInfo) -> str:
+    return "required" if field.default is NODEFAULT else _shown(field.default)
+
+
+def _shown(value: Any) -> str:
+    """Return *value* as it would stand in TOML."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f'`"{value}"`' if isinstance(value, str) else f"{value}"
+
+
+def _listed(names: tuple[str, ...]) -> str:
+    return " ".join(f"`{{{name}}}`" for name in names)
+
+
+def _words() -> Iterator[str]:
+    """Yield the prompts of each built-in role as blocks of text."""
+    for name, role in Config().roles.items():
+        for part in TEXTS:
+            if text := getattr(role, part):
+                yield f"\n`roles.{name}.{part}`:\n\n```text\n{text}\n```\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(configuration_table())

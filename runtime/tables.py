@@ -1,0 +1,150 @@
+"""Reading parsed TOML into frozen structs, so that whatever is wrong is named by its whole key.
+
+``msgspec`` checks each value; the walk over the tables is done here, since the paths in msgspec's own errors leave out
+the keys of dicts (``$.limits[...]``). No message shows a text, which could be a secret; numbers are shown.
+"""
+
+from __future__ import annotations
+
+import difflib
+from types import UnionType
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
+
+import msgspec
+from msgspec import NODEFAULT, Meta, Struct, structs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+T = TypeVar("T", bound=Struct)
+
+LONGEST_NAME = 60
+WORDS = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    dict: "a table",
+    list: "a list",
+}
+MOST_NAMES = 12
+
+
+class Wrong(ValueError):  # noqa: N818 (never leaves the configuration: it becomes a ConfigError with the file in front)
+    """The value of one key is wrong: the dotted key, and what was expected."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(f"{key}: {text}" if key else text)
+
+
+def read(kind: type[T], table: object, key: str = "") -> T:
+    """Return *table*, which stands at *key*, as a *kind*. Raises :class:`Wrong` for the first thing that is wrong."""
+    if not isinstance(table, dict):
+        raise Wrong(key, f"expected a table, got {described(table)}")
+    fields = {field.name: field for field in structs.fields(kind)}
+    for name in table:
+        if name not in fields:
+            raise Wrong(joined(key, name), f"unknown key{did_you_mean(name, fields)}")
+    for name, field in fields.items():
+        if name not in table and field.default is NODEFAULT and field.default_factory is NODEFAULT:
+            raise Wrong(joined(key, name), f"is missing; expected {expected(field.type)}")
+    return kind(**{name: _member(fields[name].type, value, joined(key, name)) for name, value in table.items()})
+
+
+def _member(type_: Any, value: object, key: str) -> Any:
+    """Return *value* as *type_*: a table of its own, a table of named tables, or one checked value."""
+    if get_origin(type_) is dict:
+        if not isinstance(value, dict):
+            raise Wrong(key, f"expected tables [{key}.<name>], got {described(value)}")
+        return {name: read(get_args(type_)[1], entry, joined(key, name)) for name, entry in value.items()}
+    struct = _struct_in(type_)
+    if struct is not None and value is not None:
+        return read(struct, value, key)
+    try:
+        return msgspec.convert(value, type_)
+    except msgspec.ValidationError:
+        raise Wrong(key, f"expected {expected(type_)}, got {described(value)}{_meant(type_, value)}") from None
+
+
+def _struct_in(type_: Any) -> type[Struct] | None:
+    """Return the struct that *type_* is, or is when it is not None."""
+    for part in (type_, *get_args(type_)):
+        if isinstance(part, type) and issubclass(part, Struct):
+            return part
+    return None
+
+
+# --- words
+
+
+def joined(key: str, name: object) -> str:
+    """Return the dotted key of *name* below *key*, quoted as in TOML where it must be, cut where it is long."""
+    text = str(name)
+    text = text if len(text) <= LONGEST_NAME else text[:LONGEST_NAME] + "..."
+    bare = text.isascii() and text.replace("_", "a").replace("-", "a").isalnum()
+    text = text if bare else f'"{text}"'
+    return f"{key}.{text}" if key else text
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return the end of a sentence: the known name that *name* is most like, or else all of them."""
+    names = list(known)
+    close = difflib.get_close_matches(str(name)[:LONGEST_NAME], names, n=1, cutoff=0.5)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    shown = [*(name[:LONGEST_NAME] for name in names[:MOST_NAMES]), *(["..."] if len(names) > MOST_NAMES else [])]
+    return f"; there are: {', '.join(shown)}" if names else "; there are none"
+
+
+def described(value: object) -> str:
+    """Return *value* in words; a text is not shown, since it could be a secret."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and abs(value) >= 10**15:
+        return f"a number of {value.bit_length()} bits"
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, str):
+        return "a text" if value else "an empty text"
+    return next((word for type_, word in WORDS.items() if isinstance(value, type_)), f"a {type(value).__name__}")
+
+
+def expected(type_: Any) -> str:
+    """Return in words what *type_* takes, with its bounds."""
+    origin = get_origin(type_)
+    if origin is Annotated:
+        base, *metas = get_args(type_)
+        return expected(base) + "".join(_bounds(meta) for meta in metas)
+    if origin is Literal:
+        return _or([repr(choice) for choice in get_args(type_)])
+    if origin in {Union, UnionType}:
+        return _or([expected(part) for part in get_args(type_) if part is not type(None)])
+    struct = _struct_in(type_)
+    return "a table" if struct is not None else WORDS.get(type_, "another type")
+
+
+def _bounds(meta: Meta) -> str:
+    if meta.min_length:
+        return " that is not empty"
+    low = f"from {_plain(meta.ge)} to" if meta.ge is not None else f"above {_plain(meta.gt)} and at most"
+    return f" {low} {_plain(meta.le)}"
+
+
+def _plain(number: float | None) -> str:
+    return f"{number:.12g}"
+
+
+def _or(words: list[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+def _meant(type_: Any, value: object) -> str:
+    """Return a hint when *value* is almost one of the words that *type_* takes."""
+    choices = [choice for part in (type_, *get_args(type_)) for choice in get_args(part) if isinstance(choice, str)]
+    close = difflib.get_close_matches(value, choices, n=1, cutoff=0.6) if isinstance(value, str) else []
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def one_line(text: str) -> str:
+    """Return *text* with everything that is no printable character written as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
