@@ -6,6 +6,7 @@ knows a role by how its user text begins: ``Analyze and break down: ``, ``Implem
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Final
 
 from protocol.roles import AgentRole
@@ -74,3 +75,8 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
 
 ANY_VARIABLE: Final = ("task", "subtask", "draft", "issues")
 """What the templates of a role with an agent of the user's own may use."""
+
+
+def template() -> str:
+    """Return the commented configuration that ``python -m runtime init`` writes; as TOML it equals ``Config()``."""
+    return Path(__file__).with_name("template.toml").read_text("utf-8")

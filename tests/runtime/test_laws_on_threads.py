@@ -107,15 +107,16 @@ class Round:
             sender.start()
         for sender in senders:
             sender.join(timeout=TIMEOUT)
-        ref.stop(timeout=TIMEOUT)
-        self.settle(thread)
+        self.end(ref, thread)
         return self
 
-    def settle(self, thread):
-        """Wait until the last turn of the actor is over."""
+    def end(self, ref, thread):
+        """Stop the actor if it is not stopped yet, and wait until its last turn is over."""
+        stopped = ref.stop(block=False)
         if self.pinned:
             thread.join(timeout=TIMEOUT)
         else:
+            stopped.get(timeout=TIMEOUT)
             self.house.directory.mailboxes["echo"].actor.actor_ref.ask(1, timeout=TIMEOUT)
 
     def disorder(self):
