@@ -100,7 +100,7 @@ class TeamWorkflow(Workflow):
             brief = Brief(task=task, subtask=draft.subtask, draft=text, issues=review.issues, round=brief.round + 1)
 
     def _reviewed(self, draft: Draft, text: str, review: Review, verdict: Next, round_: int) -> None:
-        if draft.score is None or review.score >= draft.score or verdict is Next.ACCEPT:
+        if draft.score is None or review.score > draft.score or verdict is Next.ACCEPT:
             draft.text, draft.score = text, review.score
         draft.rounds = round_
         draft.accepted = verdict is Next.ACCEPT

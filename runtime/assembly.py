@@ -228,13 +228,20 @@ class Models:
         }
 
     def _providers(self) -> dict[str, ProviderInfo]:
+        """Return the providers; a model with limits of its own is a domain of its own, with callers of its own number."""
+        models, table = self._config.model, self._config.limits
+        narrowed = {key: f"{model.provider}/{model.name}" for key, model in models.items()}
         return {
-            key: ProviderInfo(key=key, domain=key, callers=self._most_callers(key)) for key in self._config.provider
+            provider: ProviderInfo(
+                key=provider,
+                domain=provider,
+                domains=(
+                    own := {key: d for key, d in narrowed.items() if d in table and models[key].provider == provider}
+                ),
+                callers=sum(table[d].concurrency if d in table else MOST_CALLERS for d in {provider, *own.values()}),
+            )
+            for provider in self._config.provider
         }
-
-    def _most_callers(self, provider: str) -> int:
-        table = self._config.limits.get(provider)
-        return MOST_CALLERS if table is None or table.concurrency is None else table.concurrency
 
     def _caller_spec(self, provider: str, number: int) -> ActorSpec:
         """Return the spec of caller *number* of *provider*; every instance gets a line of its own."""

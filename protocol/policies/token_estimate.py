@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 
 PER_MESSAGE = 3
 PER_REPLY = 3
+LONGEST_REMEMBERED = 4096
+"""Characters of the longest text whose estimate is remembered."""
 
 _OPAQUE = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_=-]{41,}")
 _WORD = re.compile(r"[A-Za-z\u00c0-\u024f]+")
@@ -37,7 +40,11 @@ _OTHER = re.compile(
 
 
 def estimate(text: str) -> int:
-    """Return about how many tokens *text* has; 0 only for the empty text."""
+    """Return about how many tokens *text* has; 0 only for the empty text. Prompts that come again are remembered."""
+    return _remembered(text) if len(text) <= LONGEST_REMEMBERED else _estimate(text)
+
+
+def _estimate(text: str) -> int:
     if not text:
         return 0
     opaque = [run for run in _OPAQUE.findall(text) if _is_opaque(run)]
@@ -47,6 +54,9 @@ def estimate(text: str) -> int:
     if not text.isascii():
         count += _beyond_latin(text)
     return max(math.ceil(count), 1)
+
+
+_remembered = lru_cache(maxsize=512)(_estimate)
 
 
 def estimate_messages(messages: Iterable[ChatMessage]) -> int:
