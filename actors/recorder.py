@@ -37,6 +37,9 @@ class Recorder(Actor):
                 assert_never(known)
 
     def _record(self, answer: Answer) -> None:
+        if answer.to not in self._directory.mailboxes:
+            self._directory.dead_letter(answer.to, "whoever asked has gone", answer)
+            return
         run = self._runs.setdefault(ids.run_of(answer.step), {})
         if answer.step in run:
             self._directory.dead_letter(answer.to, "a second answer for the same step", answer)

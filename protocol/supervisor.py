@@ -52,11 +52,13 @@ class Supervisor:
 
     def on_gone(self, address: str) -> None:
         """An agent plays nothing any more; its conversations move on with their next message."""
+        self._failures.pop(address, None)
+        if address not in self._load:
+            return  # it played no role: a workflow, say
         for pool in self.roles.values():
             if address in pool:
                 pool.remove(address)
-        self._load.pop(address, None)
-        self._failures.pop(address, None)
+        del self._load[address]
         self._sticky = {key: agent for key, agent in self._sticky.items() if agent != address}
         self._holders = {step: agent for step, agent in self._holders.items() if agent != address}
 

@@ -16,9 +16,14 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import struct
 import time
 from collections import deque
+from select import POLLIN, poll
 from typing import Any, cast
+
+SO_MEMINFO = 55
+"""Linux: an option of four-byte words, the first of which counts what was received and not yet read."""
 
 
 class Flight:
@@ -83,6 +88,31 @@ def hang_up(handle: socket.socket | None) -> None:
         handle.close()
 
 
+class KernelTimedSocket(socket.socket):
+    """A plain socket whose timeouts the kernel keeps.
+
+    A read or write is then one system call. Python's own timeouts put a ``poll`` before each and an ``ioctl`` before each
+    change, and every one of them hands the interpreter to another thread. Not for TLS, which asks Python for its timeout.
+    """
+
+    def settimeout(self, value: float | None) -> None:
+        """Let each read, write or connect fail with ``BlockingIOError`` after *value* seconds."""
+        whole = value or 0.0
+        timeval = struct.pack("ll", int(whole), max(int(whole % 1.0 * 1e6), 1) if value else 0)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
+
+def has_unread(sock: socket.socket) -> bool:
+    """Tell whether bytes wait that nobody asked for; an end of the stream may go unnoticed, the next use will tell."""
+    try:
+        return any(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 4))
+    except OSError:  # no Linux: ask in the portable way
+        readable = poll()
+        readable.register(sock, POLLIN)
+        return bool(readable.poll(0))
+
+
 class ClockedSocket(io.RawIOBase):
     """A socket for reading, each read bounded by what is left of the flight."""
 
@@ -105,7 +135,10 @@ class ClockedSocket(io.RawIOBase):
         if self.over:
             return None
         self._sock.settimeout(self.flight.remaining())
-        got = self._raw.readinto(buffer)
+        try:
+            got = self._sock.recv_into(buffer)
+        except BlockingIOError:
+            raise TimeoutError("timed out") from None
         self.flight.received = self.flight.received or bool(got)
         return got
 
@@ -136,7 +169,7 @@ class Line:
         self.connection: Any = None
         self._handle: socket.socket | None = None
 
-    def dial(self, host: str, port: int) -> socket.socket:
+    def dial(self, host: str, port: int, kind: type[socket.socket]) -> socket.socket:
         """Return a connected socket. Raises ``OSError``; all addresses together get ``connect_timeout``."""
         hang_up(self._handle)
         hang_up(self.flight.take())
@@ -145,13 +178,12 @@ class Line:
         failure = OSError(f"no address for {host}")
         for family, _, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
             try:
-                return self._connect(family, address, until)
+                return self._connect(kind(family, socket.SOCK_STREAM), address, until)
             except OSError as error:
                 failure = error
         raise failure
 
-    def _connect(self, family: int, address: Any, until: float) -> socket.socket:
-        sock = socket.socket(family, socket.SOCK_STREAM)
+    def _connect(self, sock: socket.socket, address: Any, until: float) -> socket.socket:
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.flight.board(sock.dup())
@@ -191,13 +223,21 @@ class Line:
 class Recorded:
     """The half of a urllib3 connection that tells the line what it does; the other half is the next base."""
 
+    socket_kind: type[socket.socket] = socket.socket
+
     def __init__(self, *args: Any, line: Line, **options: Any) -> None:
         super().__init__(*args, **options)
         self.line = line
         self.response_class: Any = self.respond
+        self._unsent: list[bytes] | None = None
+
+    @property
+    def is_connected(self: Any) -> bool:
+        """Whether a kept connection may be used; that the server has not closed it is found out by using it."""
+        return self.sock is not None and not has_unread(self.sock)
 
     def _new_conn(self: Any) -> Any:
-        return self.line.dial(self.host, self.port)
+        return self.line.dial(self.host, self.port, self.socket_kind)
 
     def request(self: Any, *args: Any, **options: Any) -> None:
         """Send a request: connect first, so that the flight has its handle and the time left is that of the call."""
@@ -205,7 +245,17 @@ class Recorded:
             self.connect()
         self.line.board(self)
         self.timeout = self.line.flight.remaining()
+        self._unsent = []
         super().request(*args, **options)  # type: ignore[misc]  # the other half has it
+        whole, self._unsent = b"".join(self._unsent), None
+        self.send(whole)
+
+    def send(self: Any, data: Any) -> None:
+        """Gather head and body while a request is put together, so that they leave in one packet."""
+        if self._unsent is None:
+            super().send(data)  # type: ignore[misc]  # the other half has it
+        else:
+            self._unsent.append(data)
 
     def respond(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
         """Return the reader of the reply; the request has been sent by now."""

@@ -20,7 +20,7 @@ from msgspec import Struct
 
 from protocol.chat import CallFailure
 from protocol.errors import ErrorKind
-from runtime.flight import Flight, Line, Recorded
+from runtime.flight import Flight, KernelTimedSocket, Line, Recorded
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -57,7 +57,7 @@ def _library() -> _Library:
     import requests.adapters  # noqa: PLC0415 (importing this module must stay cheap)
     import urllib3.connection  # noqa: PLC0415 (as above)
 
-    plain: Any = type("PlainConnection", (Recorded, urllib3.connection.HTTPConnection), {})
+    plain: Any = type("PlainConnection", (Recorded, urllib3.connection.HTTPConnection), {"socket_kind": KernelTimedSocket})
     secure: Any = type("SecureConnection", (Recorded, urllib3.connection.HTTPSConnection), {})
 
     class Adapter(requests.adapters.HTTPAdapter):

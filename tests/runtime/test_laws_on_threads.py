@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
+from contextlib import suppress
 from threading import Thread
 from time import sleep
 from typing import NamedTuple
@@ -55,8 +56,8 @@ class Sent(NamedTuple):
 class Round:
     """One actor's life under fire, and the books about it."""
 
-    def __init__(self, house, number, *, pinned):
-        self.house, self.number, self.pinned = house, number, pinned
+    def __init__(self, house, number, *, pinned, patience):
+        self.house, self.number, self.pinned, self.patience = house, number, pinned, patience
         self.address = f"target/{number}"
         self.sent, self.handled, self.overlaps = [], [], 0
         self.busy, self.lives = False, 0
@@ -116,7 +117,8 @@ class Round:
         if self.pinned:
             thread.join(timeout=TIMEOUT)
         else:
-            stopped.get(timeout=TIMEOUT)
+            with suppress(pykka.Timeout):  # what did not get there will be missing in the books
+                stopped.get(timeout=self.patience)
             self.house.directory.mailboxes["echo"].actor.actor_ref.ask(1, timeout=TIMEOUT)
 
     def disorder(self):
@@ -139,11 +141,11 @@ class Books(NamedTuple):
     disorder: int
 
 
-def play(house, *, pinned, rounds):
+def play(house, *, pinned, rounds, patience=TIMEOUT):
     letters = []
     house.directory.on_dead_letter = letters.append
     house.spawn("echo", lambda _actor, message: message)
-    played = [Round(house, number, pinned=pinned).play() for number in range(rounds)]
+    played = [Round(house, number, pinned=pinned, patience=patience).play() for number in rounds]
     sent = Counter(message for each in played for message in each.sent)
     found = Counter(message for each in played for message in each.handled)
     found.update(letter.message for letter in letters if isinstance(letter.message, Sent))
@@ -158,7 +160,7 @@ def play(house, *, pinned, rounds):
 
 @pytest.mark.parametrize("pinned", [False, True], ids=["shared", "pinned"])
 def test_law_1_and_2_no_message_is_lost_or_doubled_and_all_come_one_at_a_time_in_order(house, pinned):
-    books = play(house, pinned=pinned, rounds=ROUNDS)
+    books = play(house, pinned=pinned, rounds=range(ROUNDS))
     assert books.sent > ROUNDS * EACH
     assert books.restarts > ROUNDS
     assert (books.unaccounted, books.overlaps, books.disorder) == (0, 0, 0)
@@ -171,12 +173,14 @@ def test_law_1_is_red_when_put_does_not_look_for_the_seal(house, monkeypatch):
         self.wake(self)
 
     monkeypatch.setattr(Mailbox, "put", put)
-    assert play(house, pinned=True, rounds=20).unaccounted > 0
+    assert play(house, pinned=True, rounds=range(40, 60)).unaccounted > 0
 
 
 def test_law_2_is_red_when_two_threads_serve_one_ready_queue(house):
     second = Loop("second", house.shared.loop.ready, house.shared.loop.timers)
     second.start()
-    books = play(house, pinned=False, rounds=20)
-    house.shared.stop()
+    try:
+        books = play(house, pinned=False, rounds=range(40, 60), patience=0.1)
+    finally:
+        house.shared.stop()
     assert books.overlaps + books.disorder > 0

