@@ -1,8 +1,9 @@
 """The agent: an actor with its own mailbox that plays a role, its ``handle`` a coroutine.
 
-One agent serves many messages at once: each is a conversation with its own locals, history and costs, so parallel tasks never
-mix. A handler that raises fails its own task. Mail that was taken and not yet answered is held in the mailbox, which outlives the
-instance: after a restart the new instance resumes it from the record, so nothing that was paid is paid again.
+One agent serves many messages at once: each is a conversation with its own locals, history and costs, so parallel
+tasks never mix. A handler that raises fails its own task. Mail that was taken and not yet answered is held in the
+mailbox, which outlives the instance: after a restart the new instance resumes it from the record, so nothing that was
+paid is paid again.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ class Held:
 class Agent(Conversational):
     """Base of every agent. Subclasses set :attr:`role` and implement :meth:`handle`.
 
-    ``blocking = True`` gives the agent a thread of its own, on which ``handle`` may block. An exception listed in ``restart_on``
-    restarts the agent instead of only failing the task.
+    ``blocking = True`` gives the agent a thread of its own, on which ``handle`` may block. An exception listed in
+    ``restart_on`` restarts the agent instead of only failing the task.
     """
 
     role: ClassVar[str] = ""
@@ -110,9 +111,9 @@ class Agent(Conversational):
     ) -> Awaitable[Any]:
         """Say *content* to the role's model, after what this conversation has said so far.
 
-        Gives the :class:`ChatReply`; with *returns* a value of that type, asked for by JSON schema and checked here. *reader*
-        reads plain text where the model knows no JSON; one repair turn follows an answer that cannot be read. Raises
-        ``TaskFailed`` when the call failed after its retries, or the answer stayed unreadable.
+        Gives the :class:`ChatReply`; with *returns* a value of that type, asked for by JSON schema and checked here.
+        *reader* reads plain text where the model knows no JSON; one repair turn follows an answer that cannot be read.
+        Raises ``TaskFailed`` when the call failed after its retries, or the answer stayed unreadable.
         """
         options = {"temperature": temperature, "max_tokens": max_tokens}
         return Scope(
@@ -351,7 +352,10 @@ def equip(agent: Agent, role: str, settings: RoleSettings | None) -> Agent:
 
 
 def read_output(text: str, returns: type[T], reader: Callable[[str], T | None] | None) -> tuple[T | None, str | None]:
-    """Read *text* as *returns*: as JSON, as JSON inside prose, then by *reader*. Gives the value, or what is wrong with it."""
+    """Read *text* as *returns*: as JSON, as JSON inside prose, then by *reader*.
+
+    Gives the value, or what is wrong with it.
+    """
     found = extract_json(text)
     error = "it holds no JSON"
     if found is not None:

@@ -1,7 +1,7 @@
 """The caller: a pinned actor that makes one blocking HTTP call at a time, over a connection of its own.
 
-A caller blocked in a socket cannot read its mailbox. So the gateway's deadline reaches it through the line's ``abort``, the one
-method that another thread may call; everything else is a message.
+A caller blocked in a socket cannot read its mailbox. So the gateway's deadline reaches it through the line's
+``abort``, the one method that another thread may call; everything else is a message.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ class Line(Protocol):
     def call(
         self, request: ChatRequest, *, timeout: float, call: str
     ) -> tuple[ChatReply | CallFailure, float, dict[str, str]]:
-        """Make the call; give its outcome, its wall time in ms, and the rate-limit headers. Never raises for what a server does."""
+        """Make the call; give its outcome, its wall time in ms, and the rate-limit headers.
+
+        Never raises for what a server does.
+        """
         ...
 
     def abort(self, call: str) -> None:

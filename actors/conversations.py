@@ -1,7 +1,7 @@
 """What agents and workflows share: coroutines in an actor's care, their steps sent as messages.
 
-The driver (``protocol/steps.py``) says what to send; this shell sends it, and gives it the answers that come from the recorder.
-One actor serves many conversations at once; each keeps its own locals, history and costs.
+The driver (``protocol/steps.py``) says what to send; this shell sends it, and gives it the answers that come from the
+recorder. One actor serves many conversations at once; each keeps its own locals, history and costs.
 """
 
 from __future__ import annotations
@@ -95,13 +95,16 @@ class Conversational(Actor):
     ) -> Step[Any]:
         """Ask the role (or address) *to*; None lets the supervisor choose.
 
-        Gives the answer's text, or *returns* decoded from it. *timeout* is in seconds. Raises ``TaskFailed`` when the task failed.
+        Gives the answer's text, or *returns* decoded from it. *timeout* is in seconds. Raises ``TaskFailed`` when the
+        task failed.
         """
         options = {"data": data, "metadata": metadata, "timeout": timeout}
         return Step("ask", None if to is None else str(to), content, self._reader(returns), options)
 
     def call(self, fn: Callable[..., T], *args: Any, timeout: float | None = None) -> Step[T]:
-        """Run the blocking function *fn* on a worker thread. Its value must be something msgspec encodes, since it is recorded.
+        """Run the blocking function *fn* on a worker thread.
+
+        Its value must be something msgspec encodes, since it is recorded.
 
         Raises ``TaskFailed`` when the function raises or *timeout* (seconds) passes.
         """
@@ -132,8 +135,8 @@ class Conversational(Actor):
     def gather(self, *awaitables: Awaitable[Any], fail_fast: bool = False) -> Awaitable[Any]:
         """Await all at once; gives a tuple in argument order, after all have ended.
 
-        Then raises the error of the lowest index, if any. ``fail_fast=True`` cancels the others at the first error, and with that gives
-        up that the result is the same in whatever order the branches end.
+        Then raises the error of the lowest index, if any. ``fail_fast=True`` cancels the others at the first error,
+        and with that gives up that the result is the same in whatever order the branches end.
         """
         return Gather(awaitables, fail_fast=fail_fast)
 

@@ -1,4 +1,7 @@
-"""The limiter: hands out tokens. Partner of ``protocol/limiter.py``, which decides; this shell sends what was decided."""
+"""The limiter: hands out tokens.
+
+Partner of ``protocol/limiter.py``, which decides; this shell sends what was decided.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ class Due(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Limiter(Actor):
-    """The only actor that knows the limits. A restarted one (``fresh=False``) starts with empty buckets and is told who holds what."""
+    """The only actor that knows the limits.
+
+    A restarted one (``fresh=False``) starts with empty buckets and is told who holds what.
+    """
 
     def __init__(self, limits: Mapping[str, DomainLimits], *, fresh: bool = True) -> None:
         super().__init__()

@@ -1,6 +1,7 @@
 """The recorder in memory: every awaited answer passes here before it is delivered.
 
-The first answer for a step wins; a later one is a dead letter. What is kept of a run is forgotten when the run has ended.
+The first answer for a step wins; a later one is a dead letter. What is kept of a run is forgotten when the run has
+ended.
 """
 
 from __future__ import annotations

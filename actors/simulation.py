@@ -1,7 +1,7 @@
 """The simulated dispatcher: no threads, no clock. A seeded scheduler picks who is next; time is virtual.
 
-The very same actors run here as on threads. With the same seed and the same inputs the same turns happen in the same order. Time is
-kept in integer microseconds and moves only when nothing is left to do at the present instant.
+The very same actors run here as on threads. With the same seed and the same inputs the same turns happen in the same
+order. Time is kept in integer microseconds and moves only when nothing is left to do at the present instant.
 """
 
 from __future__ import annotations
@@ -69,7 +69,10 @@ class SimulatedDispatcher:
         return False
 
     def settle(self, *, turns: int = MANY_TURNS) -> int:
-        """Execute until no message waits, without moving time; return the turns. Raises ``RuntimeError`` past *turns*."""
+        """Execute until no message waits, without moving time; return the turns.
+
+        Raises ``RuntimeError`` past *turns*.
+        """
         start = self.turns
         while self.step():
             if self.turns - start > turns:

@@ -1,4 +1,7 @@
-"""The supervisor: routes by recipient role and correlation id, and restarts what fails. Partner of ``protocol/supervisor.py``."""
+"""The supervisor: routes by recipient role and correlation id, and restarts what fails.
+
+Partner of ``protocol/supervisor.py``.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The team's workflow: plan, code in parallel, review each draft as soon as it is there, revise within the feedback rules.
 
-There is no barrier: a draft goes to the reviewer while others are still being written, and comes back to its coder alone.
+There is no barrier: a draft goes to the reviewer while others are still being written, and comes back to its coder
+alone.
 """
 
 from __future__ import annotations

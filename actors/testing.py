@@ -1,7 +1,7 @@
 """The test kit: whole teams of real actors in one thread, in virtual time, without network and without sleeping.
 
-The kit runs the very same actors on the simulated dispatcher. A :class:`ScriptedModel` stands where the gateway would; a
-:class:`TestProbe` is an actor that keeps what it is told.
+The kit runs the very same actors on the simulated dispatcher. A :class:`ScriptedModel` stands where the gateway would;
+a :class:`TestProbe` is an actor that keeps what it is told.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ HORIZON = 3600.0
 class ScriptedModel(Actor):
     """Stands at the gateway's address and answers model calls by script; an unexpected call fails the test.
 
-    *answers* maps a role to what its model says: one thing for every call, a list used up in order, or a function of the call.
-    ``latency`` is in virtual seconds.
+    *answers* maps a role to what its model says: one thing for every call, a list used up in order, or a function of
+    the call. ``latency`` is in virtual seconds.
     """
 
     def __init__(self, answers: dict[str, Any] | None = None, *, latency: float = 0.0) -> None:

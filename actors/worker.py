@@ -1,6 +1,7 @@
 """Workers: pinned actors that run blocking functions for coroutines, one at a time each.
 
-The crew on the shared loop hands functions to free workers in the order they came, and hires a worker when none is free.
+The crew on the shared loop hands functions to free workers in the order they came, and hires a worker when none is
+free.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The workflow: an actor that runs one task of a user through the team, written as a coroutine.
 
-It lives as long as its run. Its task lies in the factory it was made from and its answers with the recorder, so a restarted instance
-resumes where the old one stood.
+It lives as long as its run. Its task lies in the factory it was made from and its answers with the recorder, so a
+restarted instance resumes where the old one stood.
 """
 
 from __future__ import annotations

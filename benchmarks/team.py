@@ -1,8 +1,9 @@
 """The team over HTTP: makespan, CPU, memory and added latency, with floors in the same run.
 
-Each workflow is 1 plan -> 8 drafts -> 8 reviews against a loopback server that answers after 50 ms, at most 64 calls in flight.
-Contenders run in processes of their own, in turns: Troupe through ``submit`` (supervised, default logging), a thread pool with
-``requests``, and aiohttp. "Ideal" is the same graph on 64 slots with no overhead at all, first come, first served.
+Each workflow is 1 plan -> 8 drafts -> 8 reviews against a loopback server that answers after 50 ms, at most 64 calls
+in flight. Contenders run in processes of their own, in turns: Troupe through ``submit`` (supervised, default logging),
+a thread pool with ``requests``, and aiohttp. "Ideal" is the same graph on 64 slots with no overhead at all, first
+come, first served.
 
     python benchmarks/team.py [--rounds N] [--out benchmarks/results/team.json] [--json]
 """

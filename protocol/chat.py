@@ -1,6 +1,7 @@
 """The vendor-neutral model call: what is asked, what comes back, how it fails.
 
-``protocol/wire/`` turns a :class:`ChatRequest` into bytes and bytes into a :class:`ChatReply` or a :class:`CallFailure`.
+``protocol/wire/`` turns a :class:`ChatRequest` into bytes and bytes into a :class:`ChatReply` or a
+:class:`CallFailure`.
 """
 
 from __future__ import annotations
@@ -71,7 +72,9 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class ChatReply(Struct, frozen=True, kw_only=True, tag=True):
-    """A model's answer. ``finish_reason`` is normalised: ``stop``, ``length``, ``tool_calls``, ``content_filter``, ``other``.
+    """A model's answer.
+
+    ``finish_reason`` is normalised: ``stop``, ``length``, ``tool_calls``, ``content_filter``, ``other``.
 
     ``usage`` is None when the provider sent none.
     """
@@ -86,8 +89,9 @@ class ChatReply(Struct, frozen=True, kw_only=True, tag=True):
 class CallFailure(Struct, frozen=True, kw_only=True, tag=True):
     """A call that failed: what kind, in the provider's words (no secret in them), and what the provider asks for.
 
-    ``retry_after`` is in seconds; ``should_retry`` is the provider's own word (``x-should-retry``) and overrides the kind.
-    ``param`` names the request field a provider objected to. ``sent`` is False when surely nothing has reached it.
+    ``retry_after`` is in seconds; ``should_retry`` is the provider's own word (``x-should-retry``) and overrides the
+    kind. ``param`` names the request field a provider objected to. ``sent`` is False when surely nothing has reached
+    it.
     """
 
     kind: ErrorKind

@@ -12,7 +12,10 @@ NANO = 1_000_000_000
 
 
 class Ledger:
-    """The running sums of one conversation. Money is integer nano-dollars inside, so the order of booking changes nothing."""
+    """The running sums of one conversation.
+
+    Money is integer nano-dollars inside, so the order of booking changes nothing.
+    """
 
     __slots__ = ("calls", "cost", "execution_ms", "model", "queue_ms", "retries", "truncated", "usage")
 

@@ -30,8 +30,8 @@ PRIORITIES = {"high": Priority.HIGH, "normal": Priority.NORMAL, "low": Priority.
 class AgentMessage(Struct, frozen=True, kw_only=True, tag=True):
     """The typed envelope between agents.
 
-    ``message_id`` and ``timestamp`` (aware, UTC) are stamped by the sending shell when left empty. ``recipient`` is a role
-    or an address; ``None`` lets the supervisor choose the role. ``data`` is a typed payload, encoded as JSON.
+    ``message_id`` and ``timestamp`` (aware, UTC) are stamped by the sending shell when left empty. ``recipient`` is a
+    role or an address; ``None`` lets the supervisor choose the role. ``data`` is a typed payload, encoded as JSON.
     ``deadline`` is in seconds on the system's monotonic clock. ``attempt`` counts deliveries after the first.
     """
 
@@ -57,10 +57,10 @@ class AgentMessage(Struct, frozen=True, kw_only=True, tag=True):
 class TaskResult(Struct, frozen=True, kw_only=True, tag=True):
     """The answer to one task, success or failure, with what it cost.
 
-    ``execution_time_ms`` is the HTTP time of all attempts, also on failure; ``queue_time_ms`` the time spent waiting for
-    the limiter and a free caller. ``retry_count`` is attempts - 1 summed over the model calls, also on success.
-    ``cost_usd`` is None when the price is unknown, never 0. A typed result stands in ``result`` as JSON text. ``calls`` counts HTTP calls; ``truncated`` says that the text
-    was cut at ``max_tokens`` and kept all the same.
+    ``execution_time_ms`` is the HTTP time of all attempts, also on failure; ``queue_time_ms`` the time spent waiting
+    for the limiter and a free caller. ``retry_count`` is attempts - 1 summed over the model calls, also on success.
+    ``cost_usd`` is None when the price is unknown, never 0. A typed result stands in ``result`` as JSON text.
+    ``calls`` counts HTTP calls; ``truncated`` says that the text was cut at ``max_tokens`` and kept all the same.
     """
 
     task_id: str

@@ -1,6 +1,7 @@
 """What a team says beyond text: the plan, the draft's review.
 
-Field order matters: models write properties in schema order, so evidence (``issues``) comes before judgement (``score``).
+Field order matters: models write properties in schema order, so evidence (``issues``) comes before judgement
+(``score``).
 """
 
 from __future__ import annotations

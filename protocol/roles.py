@@ -23,9 +23,10 @@ class AgentRole(StrEnum):
 class RoleSettings(Struct, frozen=True, kw_only=True):
     """How a role works: its model, its words, its limits.
 
-    ``model`` is a key of the configuration or ``auto``. ``timeout`` is in seconds per attempt, so ``max_retries`` = 3 means four
-    attempts. ``temperature`` None sends none. ``history_tokens`` bounds what one conversation carries along. ``prompt`` and ``revise`` are
-    templates; which variables they know stands in the built-in agents. ``keep_truncated`` keeps a text that was cut at ``max_tokens``.
+    ``model`` is a key of the configuration or ``auto``. ``timeout`` is in seconds per attempt, so ``max_retries`` = 3
+    means four attempts. ``temperature`` None sends none. ``history_tokens`` bounds what one conversation carries
+    along. ``prompt`` and ``revise`` are templates; which variables they know stands in the built-in agents.
+    ``keep_truncated`` keeps a text that was cut at ``max_tokens``.
     """
 
     model: str = "auto"

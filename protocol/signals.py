@@ -1,7 +1,7 @@
 """What the system's own actors say to each other; one vocabulary per actor.
 
-Requests are imperatives or nouns, news is past tense. Addresses stand in messages, never refs, so that every message can
-be written down, replayed and sent to another machine. Seconds are floats, tokens ints, money integer nano-dollars.
+Requests are imperatives or nouns, news is past tense. Addresses stand in messages, never refs, so that every message
+can be written down, replayed and sent to another machine. Seconds are floats, tokens ints, money integer nano-dollars.
 """
 
 from __future__ import annotations
@@ -102,8 +102,8 @@ Payload = TaskResult | ChatResult | Returned | Elapsed | CancelRequested
 class Answer(Struct, frozen=True, kw_only=True, tag=True):
     """The answer to step *step* for the actor at *to*; recorded before it is delivered.
 
-    ``kind`` and ``fingerprint`` say what was asked, so that a resumed run can compare. ``at`` is in seconds since the epoch,
-    stamped by the recorder.
+    ``kind`` and ``fingerprint`` say what was asked, so that a resumed run can compare. ``at`` is in seconds since the
+    epoch, stamped by the recorder.
     """
 
     to: str
@@ -142,7 +142,10 @@ class Forget(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class StartRun(Struct, frozen=True, kw_only=True, tag=True):
-    """Start the workflow registered as *workflow* for *run*. ``timeout`` in seconds; ``to`` sends the task straight to a role."""
+    """Start the workflow registered as *workflow* for *run*.
+
+    ``timeout`` in seconds; ``to`` sends the task straight to a role.
+    """
 
     run: str
     task: str
@@ -237,7 +240,10 @@ class Outcome(StrEnum):
 
 
 class Acquire(Struct, frozen=True, kw_only=True, tag=True):
-    """Ask for a lease, all or nothing. ``lease`` is the step id + ``#`` + attempt. ``deadline`` is monotonic seconds."""
+    """Ask for a lease, all or nothing.
+
+    ``lease`` is the step id + ``#`` + attempt. ``deadline`` is monotonic seconds.
+    """
 
     lease: str
     domain: str
@@ -267,7 +273,10 @@ class Refused(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Settle(Struct, frozen=True, kw_only=True, tag=True):
-    """Give the lease back, exactly once, with what was really used. ``retry_after`` in seconds, as the provider said."""
+    """Give the lease back, exactly once, with what was really used.
+
+    ``retry_after`` in seconds, as the provider said.
+    """
 
     lease: str
     usage: Usage | None = None
@@ -295,7 +304,8 @@ class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
 class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
     """A model call that an agent awaits as step *step*; answered by an :class:`Answer` with a :class:`ChatResult`.
 
-    ``model`` is a key of the configuration, or ``auto``. ``timeout`` is seconds per attempt, ``deadline`` monotonic seconds for all of them.
+    ``model`` is a key of the configuration, or ``auto``. ``timeout`` is seconds per attempt, ``deadline`` monotonic
+    seconds for all of them.
     """
 
     step: str

@@ -1,11 +1,12 @@
 """The steps driver: runs a coroutine up to its next awaited step, and on again with the answer.
 
-There is no event loop in here. An agent's or workflow's coroutine awaits :class:`Step` objects; :class:`Conversation` gives each
-an id, hands it out as an :class:`Ask`, and resumes the branch that waits when the answer comes. The same code serves a
-first run and a resumed one: recorded answers are delivered in the order in which they were recorded.
+There is no event loop in here. An agent's or workflow's coroutine awaits :class:`Step` objects; :class:`Conversation`
+gives each an id, hands it out as an :class:`Ask`, and resumes the branch that waits when the answer comes. The same
+code serves a first run and a resumed one: recorded answers are delivered in the order in which they were recorded.
 
-Ids (rule 1): a step is ``parent/ordinal``, counted when it is awaited. ``gather`` takes one ordinal ``n``, its branches are
-``parent/n.0``, ``parent/n.1``, ...; a :class:`Scope` takes one ordinal and is the parent of what is awaited inside it.
+Ids (rule 1): a step is ``parent/ordinal``, counted when it is awaited. ``gather`` takes one ordinal ``n``, its
+branches are ``parent/n.0``, ``parent/n.1``, ...; a :class:`Scope` takes one ordinal and is the parent of what is
+awaited inside it.
 """
 
 from __future__ import annotations
@@ -186,8 +187,8 @@ async def _await(awaitable: Awaitable[T]) -> T:
 class Conversation:
     """One run of one coroutine, with everything that waits inside it.
 
-    Pure: time comes in with the answers, dice with *dice* (a function from branch path to generator, rule 6). Methods return
-    effects for the shell to perform, in order.
+    Pure: time comes in with the answers, dice with *dice* (a function from branch path to generator, rule 6). Methods
+    return effects for the shell to perform, in order.
     """
 
     def __init__(self, path: str, coroutine: Coroutine[Any, Any, Any], *, dice: Callable[[str], Random]) -> None:

@@ -1,8 +1,10 @@
-"""What the supervisor decides: who gets a message, and what becomes of a child that failed. Partner of ``actors/supervisor.py``.
+"""What the supervisor decides: who gets a message, and what becomes of a child that failed.
 
-Routing is by recipient role and correlation id: a run's messages for a role stay with the agent that got the first, new
-runs go to the agent with the least open tasks. Ties go to the agent that was registered first, so that routing is the same on
-every run.
+Partner of ``actors/supervisor.py``.
+
+Routing is by recipient role and correlation id: a run's messages for a role stay with the agent that got the first,
+new runs go to the agent with the least open tasks. Ties go to the agent that was registered first, so that routing is
+the same on every run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The command line: what each command and option is, and which of them are built.
 
-Exit codes: 0 done, 1 a workflow failed, 2 usage or configuration, 3 journal damaged or in use, 130/143 signals. A user's error is one
-line on standard error, never a traceback. Standard output holds results alone.
+Exit codes: 0 done, 1 a workflow failed, 2 usage or configuration, 3 journal damaged or in use, 130/143 signals. A
+user's error is one line on standard error, never a traceback. Standard output holds results alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The desk: the edge of the system, where runs are opened from outside and their ends and events are handed out.
 
-It runs on the shared loop like any actor, so that "is there a run with this id already?" is decided by one actor, not under a lock.
-Outside threads reach it through Pykka's ``ask`` with a timeout (``runtime/system.py``).
+It runs on the shared loop like any actor, so that "is there a run with this id already?" is decided by one actor, not
+under a lock. Outside threads reach it through Pykka's ``ask`` with a timeout (``runtime/system.py``).
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ EVENTS_KEPT = 1000
 
 
 class Open(Struct, frozen=True, kw_only=True):
-    """Open a run; answered with its handle, or with the reason why not. Holds a handle, so it never leaves the process."""
+    """Open a run; answered with its handle, or with the reason why not.
+
+    Holds a handle, so it never leaves the process.
+    """
 
     start: StartRun
     handle: Any

@@ -91,8 +91,9 @@ def hang_up(handle: socket.socket | None) -> None:
 class KernelTimedSocket(socket.socket):
     """A plain socket whose timeouts the kernel keeps.
 
-    A read or write is then one system call. Python's own timeouts put a ``poll`` before each and an ``ioctl`` before each
-    change, and every one of them hands the interpreter to another thread. Not for TLS, which asks Python for its timeout.
+    A read or write is then one system call. Python's own timeouts put a ``poll`` before each and an ``ioctl`` before
+    each change, and every one of them hands the interpreter to another thread. Not for TLS, which asks Python for its
+    timeout.
     """
 
     def settimeout(self, value: float | None) -> None:

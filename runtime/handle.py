@@ -1,4 +1,7 @@
-"""The handle: what :meth:`ActorSystem.submit` gives back for one run. Safe in any thread, awaitable in any event loop."""
+"""The handle: what :meth:`ActorSystem.submit` gives back for one run.
+
+Safe in any thread, awaitable in any event loop.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Logging: structlog over the standard library's logger ``troupe``.
 
-The library only emits; it configures nothing, so an application's own logging set-up decides what is shown. The command line
-configures it (:func:`to_stderr`). One event is one line of JSON; keys and bearer tokens are blotted out last, after exceptions have been
-formatted; prompts and replies appear at DEBUG only.
+The library only emits; it configures nothing, so an application's own logging set-up decides what is shown. The
+command line configures it (:func:`to_stderr`). One event is one line of JSON; keys and bearer tokens are blotted out
+last, after exceptions have been formatted; prompts and replies appear at DEBUG only.
 """
 
 from __future__ import annotations

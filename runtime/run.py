@@ -229,8 +229,8 @@ def say(text: str) -> None:
 class Batch:
     """Submits tasks, hands out their events and results as they come, and obeys signals.
 
-    The first SIGINT or SIGTERM cancels what runs and lets it end; the second ends the process at once. Handlers only put a word
-    into the channel that the main thread waits on.
+    The first SIGINT or SIGTERM cancels what runs and lets it end; the second ends the process at once. Handlers only
+    put a word into the channel that the main thread waits on.
     """
 
     def __init__(self, config: Config, outlet: Outlet) -> None:

@@ -57,8 +57,8 @@ _log = get_logger()
 class ActorSystem:
     """A running team. Use it as a context manager, sync or async, or with :meth:`start` and :meth:`stop`.
 
-    Two systems in one process share nothing. The library never configures logging, never writes to standard output and installs no signal
-    handlers; its threads are daemons, so a forgotten :meth:`stop` does not hang the interpreter.
+    Two systems in one process share nothing. The library never configures logging, never writes to standard output and
+    installs no signal handlers; its threads are daemons, so a forgotten :meth:`stop` does not hang the interpreter.
     """
 
     def __init__(self, config: Config | None = None) -> None:
@@ -81,7 +81,10 @@ class ActorSystem:
     # --- life
 
     def start(self) -> Self:
-        """Start the actors; returns at once, or after the embedded model is there. Raises ``ConfigError`` for what cannot work."""
+        """Start the actors; returns at once, or after the embedded model is there.
+
+        Raises ``ConfigError`` for what cannot work.
+        """
         if self._running:
             return self
         self._models.open()
@@ -195,8 +198,9 @@ class ActorSystem:
     ) -> Handle:
         """Start a run of *task* and return its handle at once.
 
-        *to* sends it straight to a role; *workflow* is a class, or the name of a registered one (default: the configured team).
-        *timeout* is in seconds for the whole run. The same id with the same task gives the same handle; with another task ``TroupeError``.
+        *to* sends it straight to a role; *workflow* is a class, or the name of a registered one (default: the
+        configured team). *timeout* is in seconds for the whole run. The same id with the same task gives the same
+        handle; with another task ``TroupeError``.
         """
         self._check()
         run = assembly.correlation_id(correlation_id or f"run-{secrets.token_hex(6)}")

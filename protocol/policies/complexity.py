@@ -1,7 +1,8 @@
 """A first simple estimate of how complex a task is, and which role it is for. A later policy refines it.
 
-A score in 0..1 with the reasons for it: what a task asks to be made, how many things, how long it is. Features and idea of a rule
-router: reference on routing without training (words that ask for work, counts, constraints); the weights are ours.
+A score in 0..1 with the reasons for it: what a task asks to be made, how many things, how long it is. Features and
+idea of a rule router: reference on routing without training (words that ask for work, counts, constraints); the
+weights are ours.
 """
 
 from __future__ import annotations
