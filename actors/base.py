@@ -217,8 +217,7 @@ class Actor(pykka.Actor):
     def _on_begin(self, begin: Begin) -> None:
         self.on_start()
         self.setup()
-        if begin.again:
-            self._outbox.append((_CALL, self._go_on))
+        self._outbox.append((_CALL, partial(self._go_on, begin)))
 
     def _on_restart(self, _restart: Restart) -> None:
         """Make a new instance; it takes this one's place when the turn ends, and begins in the next."""
@@ -247,13 +246,12 @@ class Actor(pykka.Actor):
     def _take_place(self) -> None:
         """Play here from now on: same address, mailbox, mail and Pykka ref; no mail before :class:`Begin`."""
         mailbox = self.actor_inbox
-        mailbox.actor = self
-        mailbox.suspend()
-        mailbox.put_first(Begin(again=True))
+        mailbox.renew(self, Begin(again=True))
+        mailbox.wake(mailbox)
 
-    def _go_on(self) -> None:
+    def _go_on(self, begin: Begin) -> None:
         mailbox = self.actor_inbox
-        for watcher in mailbox.spec.watchers if mailbox.spec is not None else ():
+        for watcher in mailbox.spec.watchers if mailbox.spec is not None and begin.again else ():
             self._directory.send(watcher, ChildRestarted(address=self.address))
         mailbox.resume()
 

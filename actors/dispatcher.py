@@ -57,10 +57,9 @@ def open_mailbox(
     actor = make(spec)
     mailbox = actor.actor_inbox
     mailbox.address, mailbox.directory, mailbox.spec, mailbox.cap = spec.address, directory, spec, spec.cap
-    mailbox.actor = actor
-    actor.bind(mailbox, dispatcher)
-    mailbox.put(Begin())  # before anybody can find the mailbox, so that nothing is delivered before it
+    mailbox.renew(actor, Begin())
     mailbox.wake = wake
+    actor.bind(mailbox, dispatcher)
     if directory.mailboxes.setdefault(spec.address, mailbox) is not mailbox:
         raise ValueError(f"address {spec.address!r} is taken")
     wake(mailbox)

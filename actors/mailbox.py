@@ -36,8 +36,8 @@ class Leave(Control, frozen=True, kw_only=True, tag=True):
     reason: str
 
 
-VERDICTS = (Restart, Stop, Begin, Leave)
-"""What is delivered to a suspended actor."""
+VERDICTS = (Restart, Stop, Leave)
+"""What is delivered to a suspended actor that has begun."""
 
 
 class Mailbox:
@@ -46,6 +46,7 @@ class Mailbox:
     control: deque[Any] | tuple[()] = ()
     data: deque[Any] | tuple[()] = ()
     actor: Actor | None = None
+    begin: Begin | None = None
     cap: int | None = None
     sealed: bool = False
     suspended: bool = False
@@ -75,11 +76,6 @@ class Mailbox:
         self.wake(self)
         if self.sealed:
             self.drain("stopped")
-
-    def put_first(self, item: Any) -> None:
-        """Leave *item* in front of all others. Runs in the actor's thread."""
-        self.__dict__.setdefault("control", deque()).appendleft(item)
-        self.wake(self)
 
     def take(self) -> Any:
         """Return the next item, control first; raises ``IndexError`` when there is none. Runs in the actor's thread."""
@@ -121,25 +117,34 @@ class Mailbox:
         """Deliver nothing but verdicts until :meth:`resume`."""
         self.suspended = True
 
-    def hold(self) -> bool:
-        """Tell whether the wake token at hand delivers nothing, since the actor has left or waits for a verdict.
+    def renew(self, actor: Actor, begin: Begin) -> None:
+        """Let *actor* play here once it has begun. Runs before anybody knows the mailbox, or in the actor's thread."""
+        self.actor, self.begin = actor, begin
+        self.suspend()
 
-        Called in the actor's thread when it is gone or suspended. Brings the next verdict to the front; without one the
-        token is owed.
+    def verdict(self) -> Any:
+        """Return what may be delivered to a suspended actor: its beginning, then the next verdict on it.
+
+        Raises ``IndexError`` when there is none, and owes the wake token at hand; where the actor has left, drains what
+        came late. Runs in the actor's thread.
         """
-        if self.actor is None:
-            self.drain("stopped")
-            return True
-        verdict: list[Any] = []
+        if self.begin is not None:
+            begin, self.begin = self.begin, None
+            return begin
         passed: list[Any] = []
-        while self.control and not verdict:
-            item = self.control.popleft()
-            (verdict if isinstance(item, VERDICTS) else passed).append(item)
-        if verdict or passed:
-            self.control.extendleft(reversed(verdict + passed))  # type: ignore[union-attr]
-        if not verdict:
+        try:
+            while self.actor is not None:
+                item = self.control.popleft()  # type: ignore[union-attr]
+                if isinstance(item, VERDICTS):
+                    return item
+                passed.append(item)
+            self.drain("stopped")
+        except (IndexError, AttributeError):  # no verdict yet
             self.owed += 1
-        return not verdict
+        finally:
+            if passed:
+                self.control.extendleft(reversed(passed))  # type: ignore[union-attr]
+        raise IndexError
 
     def resume(self) -> None:
         """Deliver again, and give back the wake tokens that came meanwhile. Runs in the actor's thread."""

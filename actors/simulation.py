@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from actors.dispatcher import finish, open_mailbox
 
@@ -62,9 +62,11 @@ class SimulatedDispatcher:
         """Execute one turn; return False when no message waits."""
         while self._tokens:
             mailbox = self._pick()
-            if (mailbox.actor is None or mailbox.suspended) and mailbox.hold():
+            try:
+                item = mailbox.verdict() if mailbox.actor is None or mailbox.suspended else mailbox.take()
+            except (IndexError, AttributeError):  # nothing to deliver, now or ever
                 continue
-            self._turn(mailbox)
+            self._turn(mailbox, item)
             return True
         return False
 
@@ -111,8 +113,7 @@ class SimulatedDispatcher:
         tokens[index], tokens[-1] = tokens[-1], tokens[index]
         return tokens.pop()
 
-    def _turn(self, mailbox: Mailbox) -> None:
-        item = mailbox.take()
+    def _turn(self, mailbox: Mailbox, item: Any) -> None:
         actor = mailbox.actor
         assert actor is not None
         self.turns += 1

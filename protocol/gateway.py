@@ -128,7 +128,7 @@ class Gateway:
         if model is None:
             known = ", ".join(self._models) or "none"
             text = f"no model is called {call.model!r} in the configuration; there are: {known}"
-            return [answer(call, ChatResult(failure=CallFailure(kind=ErrorKind.NOT_FOUND, message=text)))]
+            return [answer(call, ChatResult(failure=CallFailure(kind=ErrorKind.NOT_FOUND, message=text), cost=0))]
         state = self._calls[call.step] = Call(call, model, self._pools[model.provider])
         if state.late(now):
             return self._give_up(state, now)

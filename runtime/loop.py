@@ -94,11 +94,9 @@ class Loop:
             if mailbox is STOP:
                 return
             actor = mailbox.actor
-            if (actor is None or mailbox.suspended) and mailbox.hold():
-                continue
             try:
-                self.taken = item = mailbox.take()
-            except (IndexError, AttributeError):  # drained meanwhile
+                self.taken = item = mailbox.verdict() if actor is None or mailbox.suspended else mailbox.take()
+            except (IndexError, AttributeError):  # nothing to deliver: not yet, or drained meanwhile
                 continue
             turn += 1
             running[turn] = mailbox

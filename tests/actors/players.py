@@ -61,7 +61,9 @@ class Stage:
         self.directory.on_failure = lambda news, action: self.failures.append(f"{news.address}: {action}")
         self.directory.spawn(ActorSpec(address="boss", factory=lambda: Boss(self.news, restarts=restarts)))
 
-    def spawn(self, address: str, act: Any = None, *, parent: str | None = "boss", **options: Any) -> pykka.ActorRef[Any]:
+    def spawn(
+        self, address: str, act: Any = None, *, parent: str | None = "boss", **options: Any
+    ) -> pykka.ActorRef[Any]:
         """Spawn a player; without *act* it writes what it gets into the log."""
         hooks = {name: options.pop(name) for name in ("made", "lost") if name in options}
         factory = options.pop("factory", lambda: Player(act or (lambda _, message: self.log.append(message)), **hooks))
@@ -84,3 +86,16 @@ class Stage:
     def heard(self, kind: type) -> list[Any]:
         """Return the news of one kind that the boss got."""
         return [news for news in self.news if isinstance(news, kind)]
+
+
+def boom(_actor, _message):
+    raise ValueError("boom")
+
+
+def fails_on(bad, log):
+    def act(_actor, message):
+        if message == bad:
+            raise ValueError(bad)
+        log.append(message)
+
+    return act

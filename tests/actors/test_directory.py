@@ -73,7 +73,7 @@ def test_nothing_is_delivered_before_the_actor_has_begun(stage):
     spec = ActorSpec(address="a", factory=lambda: Player(lambda *_: None))
     open_mailbox(spec, stage.directory, stage.dispatcher, tokens.append)
     (box, _) = tokens
-    assert (box.take(), box.take()) == (Begin(), "too early?")
+    assert (box.suspended, box.verdict(), box.take()) == (True, Begin(), "too early?")
 
 
 def test_a_factory_that_raises_leaves_the_address_free(stage):

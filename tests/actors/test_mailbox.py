@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import deque
 from threading import Barrier, Thread
 
 import pykka
@@ -95,10 +96,10 @@ def test_pykka_s_names_for_an_inbox_work(mailbox):
     assert (before, mailbox.empty(), mailbox.get(), mailbox.empty()) == (True, False, 1, True)
 
 
-def test_what_is_put_first_is_taken_first(mailbox):
-    mailbox.put(WhoHolds(reply_to="x"))
-    mailbox.put_first(Begin())
-    assert mailbox.take() == Begin()
+def test_an_actor_begins_before_any_mail_is_delivered(mailbox):
+    mailbox.put(Stop())
+    mailbox.renew(object(), Begin())
+    assert (mailbox.suspended, mailbox.verdict(), mailbox.verdict()) == (True, Begin(), Stop())
 
 
 # --- stop and send race
@@ -138,6 +139,20 @@ def test_senders_and_a_seal_in_other_threads_lose_nothing(mailbox):
     assert mailbox.empty()
     letters = [letter.message for letter in mailbox.directory.dead]
     assert sorted(letters) == [(sender, n) for sender in range(SENDERS) for n in range(100)]
+
+
+def test_a_drain_that_finds_an_item_gone_looks_on_for_the_others(mailbox):
+    class Raced(deque):
+        """Another thread pops between the look and the pop."""
+
+        def popleft(self):
+            super().popleft()
+            raise IndexError
+
+    mailbox.control = Raced([Stop()])
+    mailbox.put(1)
+    mailbox.seal("stopped")
+    assert [letter.message for letter in mailbox.directory.dead] == [1]
 
 
 @pytest.mark.usefixtures("impatient")
@@ -195,10 +210,12 @@ def test_a_suspended_mailbox_owes_its_tokens_and_gives_them_back(mailbox, tokens
     mailbox.put(1)
     mailbox.put(WhoHolds(reply_to="x"))
     mailbox.suspend()
-    held = [mailbox.hold() for _ in range(len(tokens))]
-    tokens.clear()
+    while tokens:
+        tokens.pop()
+        with pytest.raises(IndexError):
+            mailbox.verdict()
     mailbox.resume()
-    assert (held, tokens, mailbox.owed) == ([True, True], [mailbox, mailbox], 0)
+    assert (tokens, mailbox.owed, mailbox.queued()) == ([mailbox, mailbox], 0, 2)
 
 
 def test_the_verdict_passes_what_waits_before_it_and_the_rest_keeps_its_order(mailbox):
@@ -207,13 +224,14 @@ def test_the_verdict_passes_what_waits_before_it_and_the_rest_keeps_its_order(ma
     for item in (1, first, second, Restart(), Stop()):
         mailbox.put(item)
     mailbox.suspend()
-    assert mailbox.hold() is False
-    assert taken(mailbox) == [Restart(), first, second, Stop(), 1]
+    assert mailbox.verdict() == Restart()
+    assert taken(mailbox) == [first, second, Stop(), 1]
 
 
 def test_a_token_for_an_actor_that_has_left_drains_what_came_late(mailbox):
     mailbox.put(1)
-    assert mailbox.hold() is True
+    with pytest.raises(IndexError):
+        mailbox.verdict()
     assert [letter.message for letter in mailbox.directory.dead] == [1]
 
 

@@ -34,7 +34,7 @@ class News(Channel):
 
 
 class House:
-    """A directory with a shared and a pinned dispatcher, a boss on the shared one, and a watchdog that looks when told."""
+    """A directory with a shared and a pinned dispatcher, a boss on the shared one, a watchdog that looks when told."""
 
     def __init__(self) -> None:
         self.shared, self.pinned = SharedDispatcher(), PinnedDispatcher()

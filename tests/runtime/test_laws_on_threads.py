@@ -1,7 +1,7 @@
 """Laws 1 and 2 on real threads: four senders, an actor that fails, is restarted and stopped under them, 200 times over.
 
-Law 1: sent = handled + dead-lettered + queued. Law 2: one message at a time, in the order of each sender, also across a restart. Both
-are counted by senders, handler and dead letters, never by the mailbox. Each law is red for a mutation.
+Law 1: sent = handled + dead-lettered + queued. Law 2: one message at a time, in the order of each sender, also across a
+restart. Both are counted by senders, handler and dead letters, never by the mailbox. Each law is red for a mutation.
 """
 
 from __future__ import annotations

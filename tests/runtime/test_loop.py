@@ -206,6 +206,7 @@ def test_a_machine_that_gives_no_more_threads_leaves_the_address_free(house, mon
         patch.setattr(Thread, "start", no_more)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             house.spawn("a", echo, pinned=True)
+    assert house.pinned.threads() == []
     assert house.spawn("a", echo, pinned=True).ask(1, timeout=TIMEOUT) == 1
 
 

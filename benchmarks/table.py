@@ -1,0 +1,72 @@
+"""Write the figures in ``benchmarks/results`` into ``docs/performance.md``, between the markers of their tables.
+
+    python benchmarks/table.py [--check]
+
+A table stands between ``<!-- table:NAME -->`` and ``<!-- /table -->`` and is made from ``results/NAME.json``. With
+``--check`` nothing is written, and the exit code is 1 when a table is not what its figures say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PAGE = HERE.parent / "docs" / "performance.md"
+MARKED = re.compile(r"(<!-- table:(?P<name>[a-z_]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
+
+
+def mailbox(result):
+    lines = [
+        f"Python {result['python']}, Pykka {result['pykka']}, median of {result['rounds']} rounds.",
+        "",
+        "| what | Troupe | lowest - highest | stock Pykka | ratio | bound |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        unit = row["unit"]
+        stock = ("", "") if row["pykka"] is None else (shown(row["pykka"], unit), f"{row['ratio']:g}")
+        spread = f"{shown(row['lowest'], unit, bare=True)} - {shown(row['highest'], unit, bare=True)}"
+        cells = (row["what"], shown(row["troupe"], unit), spread, *stock, shown(row["bound"], unit))
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def shown(figure, unit, *, bare=False):
+    """Return *figure* as a reader wants it: bytes whole and with commas, others with two digits."""
+    text = f"{figure:,.0f}" if unit == "bytes" else f"{figure:.2f}"
+    return text if bare else f"{text} {unit}"
+
+
+TABLES = {"mailbox": mailbox}
+
+
+def filled(page):
+    """Return *page* with every table that has a maker and a result made anew."""
+
+    def fill(match):
+        name = match["name"]
+        path = HERE / "results" / f"{name}.json"
+        if name not in TABLES or not path.exists():
+            return match[0]
+        return f"{match[1]}{TABLES[name](json.loads(path.read_text(encoding='utf-8')))}\n{match[3]}"
+
+    return MARKED.sub(fill, page)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    options = parser.parse_args()
+    page = PAGE.read_text(encoding="utf-8")
+    if options.check:
+        return int(filled(page) != page)
+    PAGE.write_text(filled(page), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""The tables in ``docs/performance.md`` are made from figures, and the figures hold their bounds."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, BENCHMARKS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_table_is_what_its_figures_say():
+    table = script("table")
+    page = table.PAGE.read_text(encoding="utf-8")
+    assert table.filled(page) == page
+
+
+def test_a_table_that_was_edited_by_hand_is_noticed():
+    table = script("table")
+    page = table.PAGE.read_text(encoding="utf-8")
+    assert table.filled(page.replace("| hop |", "| hop, nearly |")) == page
+
+
+def test_the_committed_figures_of_the_mailbox_hold_their_bounds():
+    result = json.loads((BENCHMARKS / "results" / "mailbox.json").read_text(encoding="utf-8"))
+    assert script("mailbox").broken(result) == []
+
+
+def test_a_figure_over_its_bound_is_named():
+    result = json.loads((BENCHMARKS / "results" / "mailbox.json").read_text(encoding="utf-8"))
+    result["rows"][0].update(troupe=2.5, ratio=5.9)
+    assert script("mailbox").broken(result) == [
+        "hop: 2.5 us CPU, at most 2.0",
+        "hop: 5.9 times stock Pykka, at least 6.0",
+    ]
