@@ -20,6 +20,10 @@ from protocol.policies.planning import tidy
 from protocol.roles import AgentRole
 
 
+NO_VERDICT = (ErrorKind.INVALID_OUTPUT, ErrorKind.TRUNCATED)
+"""A review that cannot be read says nothing about the draft."""
+
+
 class TeamRules(Struct, frozen=True, kw_only=True):
     """How a team works together; the ``[team]`` table of the configuration."""
 
@@ -117,7 +121,7 @@ class TeamWorkflow(Workflow):
     def _unfinished(self, draft: Draft, failure: TaskFailed) -> None:
         """A provider's failure is no judgement of the draft; an unreadable verdict ends the rounds and keeps the best."""
         draft.note = str(failure.result.error)
-        draft.kept = bool(draft.text) and failure.result.error_kind is ErrorKind.INVALID_OUTPUT
+        draft.kept = bool(draft.text) and failure.result.error_kind in NO_VERDICT
         self.report("draft.kept" if draft.kept else "draft.failed", subtask=draft.subtask, error=draft.note)
 
     def outcome(self) -> Outcome:

@@ -28,7 +28,7 @@ from protocol.messages import PRIORITIES, WorkflowResult
 from protocol.policies.backoff import Backoff
 from protocol.policies.token_estimate import estimate_messages
 from protocol.roles import AgentRole, RoleSettings
-from protocol.wire.profiles import profile_for
+from protocol.wire.profiles import EMBEDDED, profile_for
 from runtime.config import read_key
 from runtime.line import ProviderLine
 from runtime.logs import keep_out
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from protocol.signals import StartRun
+    from protocol.wire.profiles import Profile
     from runtime.config import Config, Provider
     from runtime.secret import Secret
 
@@ -222,7 +223,7 @@ class Models:
                 tier=model.tier,
                 price_in=None if model.price is None else model.price.input * NANO_PER_TOKEN,
                 price_out=None if model.price is None else model.price.output * NANO_PER_TOKEN,
-                output=profile_for(self._urls.get(model.provider, "")).output,
+                output=self._profile(model.provider).output,
             )
             for key, model in sorted(self._config.model.items(), key=lambda item: -item[1].tier)
         }
@@ -262,4 +263,10 @@ class Models:
 
     def _line(self, _provider: Provider, name: str) -> ProviderLine:
         url = self._urls[name]
-        return ProviderLine(url, self._keys[name], profile_for(url))
+        return ProviderLine(url, self._keys[name], self._profile(name))
+
+    def _profile(self, provider: str) -> Profile:
+        """Return how *provider* is spoken to."""
+        if self._config.provider[provider].kind == "embedded":
+            return EMBEDDED
+        return profile_for(self._urls[provider])

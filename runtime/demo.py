@@ -32,22 +32,28 @@ tier = 1
 concurrency = 4
 
 [roles.orchestrator]
-system_prompt = "You split a programming task into three short subtasks."
-max_tokens = 160
-temperature = 0.3
+system_prompt = "You split a programming task into parts."
+prompt = '''Analyze and break down: {task}
+Name three different functions that are needed for it.'''
+max_tokens = 256
+temperature = 0.4
 
 [roles.coder]
-system_prompt = "You write one short Python function with type hints. Answer with one code block."
+system_prompt = "You write Python. Answer with one short Python code block."
+prompt = '''Implement: {subtask}
+It is a part of: {task}'''
 max_tokens = 256
-temperature = 0.3
-timeout = 60.0
+temperature = 0.0
+timeout = 90.0
 
 [roles.reviewer]
-system_prompt = "You review Python code for security, performance and best practices."
-max_tokens = 160
+system_prompt = '''You review code.
+Example: {"issues": ["The function does not handle a missing file"], "score": 6, "approved": false}'''
+max_tokens = 256
+timeout = 90.0
 
 [team]
-max_subtasks = 4
+max_subtasks = 3
 max_rounds = 1
 """
 

@@ -114,7 +114,7 @@ def _body(request: ChatRequest, profile: Profile) -> _Request:
         temperature=request.temperature,
         seed=request.seed,
         stop=request.stop,
-        response_format=_format(request.schema, rung, keep=profile.keep_constraints),
+        response_format=_format(request.schema, rung, profile),
     )
 
 
@@ -122,12 +122,14 @@ def _rung(asked: OutputMode, profile: Profile) -> OutputMode:
     return OUTPUT_LADDER[max(OUTPUT_LADDER.index(asked), OUTPUT_LADDER.index(profile.output))]
 
 
-def _format(wanted: OutputSchema | None, rung: OutputMode, *, keep: bool) -> _Format | None:
+def _format(wanted: OutputSchema | None, rung: OutputMode, profile: Profile) -> _Format | None:
     if rung == "json_object":
         return _Format(type="json_object")
     if rung == "text" or wanted is None:
         return None
-    document = wanted.schema if keep else schema.without_constraints(wanted.schema)
+    document = wanted.schema if profile.keep_constraints else schema.without_constraints(wanted.schema)
+    if profile.tight is not None:
+        document = schema.tightened(document, *profile.tight)
     return _Format(type="json_schema", json_schema=_JsonSchema(name=wanted.name, strict=True, schema=document))
 
 

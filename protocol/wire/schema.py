@@ -68,6 +68,31 @@ def _loosened(schema: bytes) -> Raw:
     return Raw(msgspec.json.encode(_mapped(msgspec.json.decode(schema), CONSTRAINTS)))
 
 
+def tightened(schema: Raw, items: int, characters: int) -> Raw:
+    """Return *schema* with lists of at most *items* and texts of at most *characters*.
+
+    A grammar obeys these, so a small model's answer ends before its ``max_tokens`` do.
+    """
+    return _tightened(bytes(schema), items, characters)
+
+
+@lru_cache(maxsize=512)
+def _tightened(schema: bytes, items: int, characters: int) -> Raw:
+    def bound(node: Any) -> Any:
+        if isinstance(node, list):
+            return [bound(part) for part in node]
+        if not isinstance(node, dict):
+            return node
+        node = {keyword: bound(value) for keyword, value in node.items()}
+        if node.get("type") == "string" and "enum" not in node:
+            node["maxLength"] = min(node.get("maxLength", characters), characters)
+        if node.get("type") == "array":
+            node["maxItems"] = min(node.get("maxItems", items), items)
+        return node
+
+    return Raw(msgspec.json.encode(bound(msgspec.json.decode(schema))))
+
+
 def _strict(node: dict[str, Any], type_: object) -> dict[str, Any]:
     """Return *node* and all below it in the strict subset."""
     if "$ref" in node:
