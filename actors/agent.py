@@ -40,7 +40,7 @@ from protocol.steps import Scope, Step
 from protocol.wire.schema import strict_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Hashable
 
 T = TypeVar("T")
 
@@ -131,7 +131,7 @@ class Agent(Conversational):
         conversation = self._running.conversation
         head = (ChatMessage(role="system", content=system),) if system else ()
         said = (*(conversation.memory or ()), ChatMessage(role="user", content=content))
-        options["schema"] = None if returns is None else strict_schema(returns)
+        options["schema"] = None if returns is None else strict_schema(cast("Hashable", returns))
         reply = await self._turn(content, (*head, *said), options)
         if returns is None:
             conversation.memory = (*said, ChatMessage(role="assistant", content=reply.text))
@@ -166,7 +166,7 @@ class Agent(Conversational):
         return Step("chat", self.role, content, read, {"messages": trimmed, **options})
 
     def _whole(self, reply: ChatReply) -> ChatReply:
-        """Return *reply* unless it was cut at ``max_tokens``, which is a failure where the role does not keep such texts."""
+        """Return *reply* unless it was cut at ``max_tokens``: a failure where the role does not keep such texts."""
         if reply.finish_reason != "length":
             return reply
         if self.settings.keep_truncated:

@@ -62,7 +62,7 @@ class Limiter(Actor):
                     self.tell(to, message)
                 case Wake(domain=domain, after=None):
                     self.cancel_timer(domain)
-                case Wake(domain=domain, after=after):
+                case Wake(domain=domain, after=float(after)):
                     self.after(after, Due(domain=domain), key=domain)
                 case Ignored(lease=lease, reason=reason):
                     self._directory.dead_letter(self.address, f"settlement ignored: {reason}", lease)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Orchestrator(Agent):
-    """Answers a task with a :class:`Plan`: by JSON schema where the model knows it, from a numbered list where it does not."""
+    """Answers a task with a :class:`Plan`: by JSON schema where the model knows it, else from a numbered list."""
 
     role: ClassVar[str] = AgentRole.ORCHESTRATOR
     settings = RoleSettings(prompt="Analyze and break down: {task}")

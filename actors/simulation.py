@@ -31,7 +31,7 @@ class SimulatedDispatcher:
     def __init__(self, seed: int | None = 0) -> None:
         self.micros = 0
         self.turns = 0
-        self._random = None if seed is None else Random(seed)
+        self._random = None if seed is None else Random(seed)  # noqa: S311 (reproducible, no secret)
         self._tokens: list[Mailbox] = []
         self._heap: list[tuple[int, int, Mailbox, Timed]] = []
         self._sequence = 0

@@ -1,4 +1,4 @@
-"""The team's workflow: plan, code in parallel, review each draft as soon as it is there, revise within the feedback rules.
+"""The team's workflow: plan, code in parallel, review each draft as soon as it is there, revise by the rules.
 
 There is no barrier: a draft goes to the reviewer while others are still being written, and comes back to its coder
 alone.
@@ -18,7 +18,6 @@ from protocol.policies.complexity import estimate
 from protocol.policies.feedback import Next, judge
 from protocol.policies.planning import tidy
 from protocol.roles import AgentRole
-
 
 NO_VERDICT = (ErrorKind.INVALID_OUTPUT, ErrorKind.TRUNCATED)
 """A review that cannot be read says nothing about the draft."""
@@ -86,7 +85,7 @@ class TeamWorkflow(Workflow):
         return subtasks or (task,)
 
     async def build(self, task: str, draft: Draft) -> None:
-        """Write, review and revise one subtask until it is accepted or the rounds are over; never raises ``TaskFailed``."""
+        """Write, review and revise one subtask until it is accepted or the rounds are over."""
         brief = Brief(task=task, subtask=draft.subtask)
         while True:
             try:
@@ -119,7 +118,7 @@ class TeamWorkflow(Workflow):
         )
 
     def _unfinished(self, draft: Draft, failure: TaskFailed) -> None:
-        """A provider's failure is no judgement of the draft; an unreadable verdict ends the rounds and keeps the best."""
+        """A provider's failure is no judgement; an unreadable verdict ends the rounds and keeps the best."""
         draft.note = str(failure.result.error)
         draft.kept = bool(draft.text) and failure.result.error_kind in NO_VERDICT
         self.report("draft.kept" if draft.kept else "draft.failed", subtask=draft.subtask, error=draft.note)
@@ -129,7 +128,8 @@ class TeamWorkflow(Workflow):
         open_ = [draft for draft in self.drafts if not (draft.accepted or draft.kept)]
         error = None
         if open_:
-            error = f"{len(open_)} of {len(self.drafts)} subtasks have no finished draft: {open_[0].subtask}: {open_[0].note}"
+            first = f"{open_[0].subtask}: {open_[0].note}"
+            error = f"{len(open_)} of {len(self.drafts)} subtasks have no finished draft: {first}"
         return Outcome(
             output=self.compose(),
             success=bool(self.drafts) and not open_,

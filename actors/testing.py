@@ -22,7 +22,17 @@ from actors.workflow import DirectWorkflow
 from protocol import ids
 from protocol.chat import CallFailure, ChatReply, Usage
 from protocol.messages import AgentMessage, Priority, TaskResult, WorkflowResult
-from protocol.signals import Answer, CancelRun, CancelStep, ChatCall, ChatResult, DeadLetter, Progress, RunEnded, StartRun
+from protocol.signals import (
+    Answer,
+    CancelRun,
+    CancelStep,
+    ChatCall,
+    ChatResult,
+    DeadLetter,
+    Progress,
+    RunEnded,
+    StartRun,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -165,7 +175,9 @@ class ActorTestKit:
         self._workflows: dict[str, Callable[[StartRun], Workflow]] = {"direct": DirectWorkflow}
         self.model = model if isinstance(model, ScriptedModel) else ScriptedModel(model)
         self.directory.on_dead_letter = self.dead_letters.append
-        self.directory.on_failure = lambda news, action: self.failures.append(f"{news.address}: {news.error} ({action})")
+        self.directory.on_failure = lambda news, action: self.failures.append(
+            f"{news.address}: {news.error} ({action})"
+        )
         self._sequence = 0
         self._start()
 
@@ -212,7 +224,9 @@ class ActorTestKit:
         """Send *message* to the address *to*; it is handled at the next :meth:`settle`."""
         self.directory.send(to, message)
 
-    def ask(self, role: str | None, content: str, *, timeout: float | None = None, seconds: float = HORIZON) -> TaskResult:
+    def ask(
+        self, role: str | None, content: str, *, timeout: float | None = None, seconds: float = HORIZON
+    ) -> TaskResult:
         """Send a task to *role* and return its result, letting virtual time pass as needed (at most *seconds*)."""
         result = self.run(DirectWorkflow, content, to=role, timeout=timeout, seconds=seconds)
         if not result.results:
@@ -240,7 +254,9 @@ class ActorTestKit:
         self.directory.send(ids.SUPERVISOR, start)
         return id_
 
-    def run(self, workflow: Callable[[StartRun], Workflow], task: str, *, seconds: float = HORIZON, **options: Any) -> WorkflowResult:
+    def run(
+        self, workflow: Callable[[StartRun], Workflow], task: str, *, seconds: float = HORIZON, **options: Any
+    ) -> WorkflowResult:
         """Start a run, let virtual time pass until it ends, and return its result."""
         return self.result(self.submit(workflow, task, **options), seconds=seconds)
 
@@ -287,7 +303,9 @@ class ActorTestKit:
 
     def _strict(self) -> None:
         if self.model.unexpected:
-            raise AssertionError("the scripted model was asked something unexpected: " + "; ".join(self.model.unexpected))
+            raise AssertionError(
+                "the scripted model was asked something unexpected: " + "; ".join(self.model.unexpected)
+            )
 
 
 class _Desk(Actor):

@@ -140,7 +140,8 @@ class Workflow(Conversational):
         """Keep tasks back while as many as are allowed are under way."""
         if request.kind != "ask":
             return True
-        self.report("task.started", step=step, role=request.recipient, content=request.content)
+        about = getattr(request.options.get("data"), "subtask", request.content)
+        self.report("task.started", step=step, role=request.recipient, content=about)
         if self.max_parallel is not None and len(self._under_way) >= self.max_parallel:
             self._kept_back.append((talk, step, request))
             return False

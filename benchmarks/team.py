@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Self
 
 LATENCY = 0.05
 SUBTASKS = 8
@@ -82,7 +83,7 @@ max_parallel = {SLOTS}
 
 
 def added(handles):
-    """Yield, for each task, the ms from asking to answer that were neither the server's latency nor waiting for a slot."""
+    """Yield, for each task, the ms to its answer that were neither the server's latency nor waiting for a slot."""
     for handle in handles:
         queue = {result.task_id: result.queue_time_ms for result in handle.result().results}
         began = {}
@@ -220,7 +221,7 @@ class Server:
         self.url = self.process.stdout.readline().strip()
         path.unlink()
 
-    def __enter__(self) -> Server:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -285,7 +286,8 @@ def table(result: dict) -> str:
         for workflows in WORKFLOWS:
             row = result[name][str(workflows)]
             lines.append(
-                f"{name:<10} {workflows:>4} {row['over_ideal']:>10.3f} {row['cpu_ms_per_call']:>12.3f}  {row['added_ms_p50_p99'] or '':}"
+                f"{name:<10} {workflows:>4} {row['over_ideal']:>10.3f} {row['cpu_ms_per_call']:>12.3f}  "
+                f"{row['added_ms_p50_p99'] or '':}"
             )
         lines.append(f"{name:<10} peak memory {result[name]['peak_mb']} MB")
     return "\n".join(lines)

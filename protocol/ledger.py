@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from msgspec.structs import replace
 
 from protocol.chat import Usage
-from protocol.messages import TaskResult
-from protocol.signals import ChatResult
+
+if TYPE_CHECKING:
+    from protocol.messages import TaskResult
+    from protocol.signals import ChatResult
 
 NANO = 1_000_000_000
 

@@ -28,7 +28,7 @@ class Review(Struct, frozen=True, kw_only=True):
 
 
 class Brief(Struct, frozen=True, kw_only=True):
-    """What a coder or reviewer is told beside the message's text: the whole task, the subtask, the last draft and its issues."""
+    """What a coder or reviewer is told beside the message: the whole task, the subtask, the last draft, its issues."""
 
     task: str
     subtask: str

@@ -26,15 +26,16 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 FOREIGN = (
-    "{what} was awaited inside a Troupe coroutine, which has no event loop. Await self.call(fn, *args) to run a blocking function "
-    "on a worker, set blocking = True on the agent to block on a thread of its own, or do it outside and submit the result"
+    "{what} was awaited inside a Troupe coroutine, which has no event loop. Await self.call(fn, *args) to run a "
+    "blocking function on a worker, set blocking = True on the agent to block on a thread of its own, or do it "
+    "outside and submit the result"
 )
 STUBBORN = 1000
 """How often a cancelled coroutine may await again before it is closed by force."""
 
 
 class Step(Generic[T]):
-    """One awaited request: what is asked (``kind``, ``recipient``, ``content``), how (``options``), and how its answer reads."""
+    """One awaited request: what is asked (``kind``, ``recipient``, ``content``), how, and how its answer reads."""
 
     __slots__ = ("content", "kind", "options", "read", "recipient")
 
@@ -219,7 +220,7 @@ class Conversation:
 
     @property
     def memory(self) -> Any:
-        """The running branch's own memory: an immutable value, inherited by the branches it forks, never flowing back from a gather."""
+        """The running branch's own memory: an immutable value, inherited by forks, never flowing back from a gather."""
         return self._current.memory
 
     @memory.setter

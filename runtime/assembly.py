@@ -9,9 +9,6 @@ from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
-from protocol.calls import ModelInfo, ProviderInfo
-from protocol.gateway import Gateway as Decisions
-
 from actors.agent import Agent, agent_spec
 from actors.caller import Caller
 from actors.coder import Coder
@@ -22,7 +19,9 @@ from actors.reviewer import Reviewer
 from actors.team import TeamRules, TeamWorkflow
 from actors.workflow import Workflow
 from protocol import ids
+from protocol.calls import ModelInfo, ProviderInfo
 from protocol.errors import ConfigError, ErrorKind, TroupeError
+from protocol.gateway import Gateway as Decisions
 from protocol.limiter import DomainLimits
 from protocol.messages import PRIORITIES, WorkflowResult
 from protocol.policies.backoff import Backoff
@@ -57,8 +56,8 @@ MOST_CALLERS = 64
 
 def correlation_id(text: str) -> str:
     """Return *text* when it may name a run; raises ``TroupeError`` otherwise."""
-    if not isinstance(text, str) or not ids.is_correlation_id(text):
-        raise TroupeError(f"a correlation id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {str(text)[:80]!r}")
+    if not ids.is_correlation_id(text):
+        raise TroupeError(f"a correlation id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {text[:80]!r}")
     return text
 
 
@@ -120,7 +119,7 @@ def agents(config: Config) -> dict[str, tuple[ActorSpec, ...]]:
 
 def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -> tuple[str, tuple[ActorSpec, ...]]:
     """Return the role's name and the specs of its *instances*. Raises ``ConfigError`` for what cannot be."""
-    if not (isinstance(agent, type) and issubclass(agent, Agent)):
+    if not issubclass(agent, Agent):
         raise ConfigError(f"register takes a subclass of actors.Agent, not {agent!r}")
     name = str(role or agent.role)
     if not ids.ROLE_NAME.fullmatch(name):
@@ -229,7 +228,7 @@ class Models:
         }
 
     def _providers(self) -> dict[str, ProviderInfo]:
-        """Return the providers; a model with limits of its own is a domain of its own, with callers of its own number."""
+        """Return the providers; a model with limits of its own is a domain of its own, with its own callers."""
         models, table = self._config.model, self._config.limits
         narrowed = {key: f"{model.provider}/{model.name}" for key, model in models.items()}
         return {

@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _dispatch(options)
         sys.stdout.flush()
     except ConfigError as error:
-        print(f"troupe: {error}", file=sys.stderr)
+        sys.stderr.write(f"troupe: {error}\n")
         return USAGE
     except BrokenPipeError:
         _swallow_stdout()
@@ -107,7 +107,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m runtime",
         description="Troupe: teams of LLM agents as actors. Without a command: the demo.",
-        epilog="Keys come from the environment only. Errors are one line; exit codes: 0 done, 1 a workflow failed, 2 usage.",
+        epilog="Keys come from the environment only. Exit codes: 0 done, 1 a workflow failed, 2 usage.",
     )
     parser.set_defaults(command=_demo, task=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

@@ -14,12 +14,12 @@ from msgspec import Struct
 from actors.base import Actor
 from protocol import ids
 from protocol.errors import ErrorKind
-from protocol.messages import WorkflowResult
 from protocol.signals import CancelRun, Progress, RunEnded, StartRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from protocol.messages import WorkflowResult
     from runtime.handle import Handle
 
 ENDED_KEPT = 10_000

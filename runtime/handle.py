@@ -38,9 +38,10 @@ class Handle:
         Raises ``TimeoutError`` after *timeout* seconds; the run goes on.
         """
         try:
-            return self._future.get(timeout=timeout)
+            result: WorkflowResult = self._future.get(timeout=timeout)
         except pykka.Timeout:
             raise TimeoutError(f"{self.correlation_id} has not ended within {timeout:g} s; it goes on") from None
+        return result
 
     def done(self) -> bool:
         """Tell whether the run has ended."""
@@ -51,7 +52,7 @@ class Handle:
         self._tell(CancelRun(run=self.correlation_id))
 
     def subscribe(self, sink: Callable[[Progress | RunEnded], object]) -> None:
-        """Call *sink* with each event, from the first on, and with the RunEnded last; in the system's own thread, so it must not block."""
+        """Call *sink* with each event from the first on, and the RunEnded last; in the system's thread: never block."""
         self._tell(Subscribe(run=self.correlation_id, sink=sink))
 
     def events(self) -> Iterator[Progress]:

@@ -57,7 +57,9 @@ def _library() -> _Library:
     import requests.adapters  # noqa: PLC0415 (importing this module must stay cheap)
     import urllib3.connection  # noqa: PLC0415 (as above)
 
-    plain: Any = type("PlainConnection", (Recorded, urllib3.connection.HTTPConnection), {"socket_kind": KernelTimedSocket})
+    plain: Any = type(
+        "PlainConnection", (Recorded, urllib3.connection.HTTPConnection), {"socket_kind": KernelTimedSocket}
+    )
     secure: Any = type("SecureConnection", (Recorded, urllib3.connection.HTTPSConnection), {})
 
     class Adapter(requests.adapters.HTTPAdapter):

@@ -37,7 +37,7 @@ def redact(text: str) -> str:
     return _BEARER.sub("[key]", text)
 
 
-def _redacted(_logger: Any, _method: str, line: str) -> str:
+def _redacted(_logger: Any, _method: str, line: Any) -> str:
     return redact(line)
 
 

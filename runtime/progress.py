@@ -53,7 +53,8 @@ class ProgressLines:
                     ]
                 )
             case "plan.skipped":
-                return f"no plan: {', '.join(facts.get('reasons', ())) or 'a small task'} (complexity {facts.get('score', 0.0):.2f})"
+                why = ", ".join(facts.get("reasons", ())) or "a small task"
+                return f"no plan: {why} (complexity {facts.get('score', 0.0):.2f})"
             case "plan.failed":
                 return f"no plan could be had ({printable(str(facts.get('error')))}): one coder does the whole task"
             case "draft.accepted" | "draft.rejected" | "draft.kept":
@@ -68,7 +69,8 @@ class ProgressLines:
             return f"{role:<12} failed: {printable(str(facts.get('error')))}"
         cut = ", cut at max_tokens" if facts.get("truncated") else ""
         seconds = facts.get("execution_ms", 0.0) / 1000.0
-        return f"{role:<12} done:   {printable(content, 48)} ({facts.get('output_tokens', 0)} tokens, {seconds:.1f} s{cut})"
+        tokens = facts.get("output_tokens", 0)
+        return f"{role:<12} done:   {printable(content, 48)} ({tokens} tokens, {seconds:.1f} s{cut})"
 
     @staticmethod
     def _judged(how: str, facts: dict[str, Any]) -> str:

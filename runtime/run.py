@@ -9,7 +9,7 @@ import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any, Self, TextIO
 
 import msgspec
 from msgspec import Struct
@@ -130,6 +130,7 @@ def _line(line: str, where: str, options: argparse.Namespace) -> TaskLine:
 
 
 def checked(task: TaskLine, where: str) -> TaskLine:
+    """Return *task* when it can be run; raises ``ConfigError`` naming *where* it stands."""
     if not task.task.strip():
         raise ConfigError(f"{where} is empty")
     try:
@@ -160,7 +161,8 @@ class Outlet:
         self._out: Path | None = None
         try:
             if options.events is not None:
-                self._events = stack.enter_context(Path(options.events).open("w", encoding="utf-8"))
+                events = Path(options.events)
+                self._events = stack.enter_context(events.open("w", encoding="utf-8"))
             if options.out is not None:
                 self._out = Path(options.out)
                 self._out.mkdir(parents=True, exist_ok=True)
@@ -302,7 +304,7 @@ class handled:  # noqa: N801 (a context manager that reads as a word)
         self._before: dict[int, Any] = {}
         self._count = 0
 
-    def __enter__(self) -> handled:
+    def __enter__(self) -> Self:
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._handle)
         return self

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pykka
 
-from actors.agent import Agent
 from actors.directory import ActorSpec, Directory
 from actors.limiter import Limiter
 from actors.recorder import Recorder
@@ -45,6 +44,7 @@ from runtime.watchdog import Watchdog
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from actors.agent import Agent
     from actors.workflow import Workflow
     from protocol.signals import ChildFailed, DeadLetter
 

@@ -6,8 +6,10 @@ The best draft so far is kept, never simply the last one.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
-from protocol.plan import Review
+if TYPE_CHECKING:
+    from protocol.plan import Review
 
 
 class Next(StrEnum):
@@ -19,7 +21,7 @@ class Next(StrEnum):
 
 
 def judge(review: Review, *, round_: int, accept_score: int, max_rounds: int) -> Next:
-    """Accept at *accept_score* of 10 and approval; revise while rounds are left and there is something to mend; else keep the best."""
+    """Accept at *accept_score* of 10 and approval; revise while rounds are left; then keep the best."""
     if review.approved and review.score >= accept_score:
         return Next.ACCEPT
     if round_ >= max_rounds:

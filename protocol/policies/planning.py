@@ -9,7 +9,7 @@ _NUMBER = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
 
 
 def tidy(subtasks: tuple[str, ...], most: int) -> tuple[str, ...]:
-    """Return *subtasks* without blanks and duplicates, at most *most* of them: further ones are merged into the last."""
+    """Return *subtasks* without blanks and duplicates, at most *most*: further ones are merged into the last."""
     plain = (" ".join(_NUMBER.sub("", subtask).split()) for subtask in subtasks)
     distinct = tuple(dict.fromkeys(subtask for subtask in plain if subtask))
     if len(distinct) <= most:

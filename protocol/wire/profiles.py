@@ -21,10 +21,10 @@ AuthStyle = Literal["bearer", "api-key"]
 class Profile(Struct, frozen=True, kw_only=True):
     """How one endpoint wants to be spoken to.
 
-    ``output`` is the best rung of ``OUTPUT_LADDER`` it has. ``keep_constraints`` leaves lengths and ranges in a schema:
-    grammars of local servers need them to end, the strict mode of OpenAI refuses them. ``requests_period`` is the
-    seconds its ``x-ratelimit-*-requests`` headers count by. ``tight`` bounds the lists (items) and texts (characters) of
-    every schema, so that a small model comes to an end.
+    ``output`` is the best rung of ``OUTPUT_LADDER`` it has. ``keep_constraints`` leaves lengths and ranges in a
+    schema: grammars of local servers need them to end, the strict mode of OpenAI refuses them. ``requests_period`` is
+    the seconds its ``x-ratelimit-*-requests`` headers count by. ``tight`` bounds the lists (items) and texts
+    (characters) of every schema, so that a small model comes to an end.
     """
 
     name: str

@@ -285,5 +285,5 @@ class World(RuleBasedStateMachine):
         assert self.gateway._pools["p"].idle == self.gateway._pools["p"].size == len(self.idle)
 
 
-World.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+World.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
 TestWorld = World.TestCase
