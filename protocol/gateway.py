@@ -373,7 +373,7 @@ class Gateway:
                 return [] if flight.aborted else self._abort(flight)
             case "resting":
                 return [Unset(f"retry:{state.call.step}")]
-            case "new":
+            case _:  # "new": nothing is held yet
                 return []
 
     def _abort(self, flight: Flight) -> list[Effect]:

@@ -137,7 +137,7 @@ class _Domain:
         for index, bucket in self.meters:
             surplus = costs[index] - real[index]
             if surplus > 0:
-                bucket.refund(surplus, now)
+                bucket.refund(surplus)
             elif surplus < 0:
                 bucket.take(-surplus, now)
 

@@ -57,9 +57,9 @@ class TokenBucket:
             self.take(cost, now)
         return wait
 
-    def refund(self, amount: float, now: float) -> None:
-        """Give *amount* back; the level never rises above ``burst``."""
-        self.tat = max(self.tat - amount / self.rate, now)
+    def refund(self, amount: float) -> None:
+        """Give *amount* back; the level never rises above ``burst``, since an instant that is past means full."""
+        self.tat -= amount / self.rate
 
     def drain(self, until: float, leave: float = 0.0) -> None:
         """Let the level be at most *leave* at the instant *until*: no burst after a pause."""

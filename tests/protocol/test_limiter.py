@@ -225,7 +225,7 @@ def throttle(limiter_, lease, now, retry_after=None):
 
 
 def test_a_429_blocks_the_whole_domain_until_the_provider_said():
-    limiter_ = limiter()
+    limiter_ = limiter(tokens_per_minute=6000)
     limiter_.on_acquire(ask("a#1"), 0.0)
     throttle(limiter_, "a#1", 0.0, 7.0)
     assert wakes(limiter_.on_acquire(ask("b#1"), 1.0)) == [about(6.0)]
@@ -301,7 +301,8 @@ def test_a_restarted_limiter_starts_with_empty_buckets():
 
 def test_a_reaffirmed_debt_is_charged_again():
     limiter_ = limiter(fresh=False, tokens_per_minute=6000)
-    limiter_.on_reaffirm(Reaffirm(holder="gateway", leases=(ask("a#1", tokens=3000),)), 0.0)
+    leases = (ask("a#1", tokens=3000), ask("b#1", tokens=100))
+    limiter_.on_reaffirm(Reaffirm(holder="gateway", leases=leases), 0.0)
     assert limiter_._domains[D].meters[0][1].level(0.0) == about(-2401.0)
 
 

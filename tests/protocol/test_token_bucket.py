@@ -47,7 +47,7 @@ def test_answers_as_the_twin_with_the_full_history_does(rate, burst, moves):
     for step, move, cost in moves:
         now += step
         if move == "refund":
-            bucket.refund(cost, now)
+            bucket.refund(cost)
             twin.book(cost, now)
         elif move == "drain":
             bucket.drain(now)
@@ -160,8 +160,9 @@ def test_what_costs_nothing_never_waits():
 def test_a_refund_never_raises_the_level_above_the_burst():
     bucket = TokenBucket(rate=1.0, burst=5.0)
     bucket.take(2.0, 10.0)
-    bucket.refund(100.0, 10.0)
+    bucket.refund(100.0)
     assert bucket.level(10.0) == 5.0
+    assert [bucket.try_take(5.0, 10.0), bucket.level(10.0)] == [0.0, 0.0]
 
 
 def test_a_drained_bucket_holds_what_it_was_left_at_that_instant():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.policies.waiting_line import WaitingLine
 
-KEYS = st.sampled_from("abcdef")
+KEYS = st.sampled_from("abc")
 MOVES = st.lists(st.tuples(st.sampled_from(["push", "pop", "remove", "late"]), KEYS, st.none() | st.integers(0, 9)))
 
 
@@ -35,6 +35,14 @@ def test_answers_as_a_plain_list_does(moves):
         assert list(line) == [k.upper() for k, _ in twin]
         assert len(line) == len(twin)
         assert line.next_deadline() == min((d for _, d in twin if d is not None), default=inf)
+
+
+def test_a_deadline_of_an_earlier_stay_in_the_line_means_nothing():
+    line = WaitingLine()
+    line.push("a", "A", 1.0)
+    line.remove("a")
+    line.push("a", "A", 5.0)
+    assert line.next_deadline() == 5.0
 
 
 def test_who_is_not_in_line_cannot_be_served():
