@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from actors.conversations import Conversational, Talk, failure_of, recall
 from actors.directory import ActorSpec, answer_to
 from protocol import ids
+from protocol.awaited import Scope, Step
 from protocol.chat import ChatMessage, ChatReply, OutputSchema
 from protocol.errors import Cancelled, ErrorKind, TaskFailed
 from protocol.messages import AgentMessage, TaskResult, failed
@@ -36,7 +37,6 @@ from protocol.signals import (
     TaskSettled,
     WhoHolds,
 )
-from protocol.steps import Scope, Step
 from protocol.wire.schema import strict_schema
 
 if TYPE_CHECKING:
@@ -213,7 +213,7 @@ class Agent(Conversational):
                 text = f"the agent was restarted {MOST_DELIVERIES} times with this message under way"
                 self._answer(item.message, failed(id_, ErrorKind.POISON, text, agent=self.address))
             else:
-                self.tell(ids.RECORDER, recall(id_, self.address))
+                self.tell(ids.RECORDER, recall(id_, self.address, held))
         self.actor_inbox.stuck = None
 
     def teardown(self) -> None:

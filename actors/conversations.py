@@ -14,14 +14,15 @@ import msgspec
 from actors.base import Actor
 from actors.worker import CREW, RunFunction
 from protocol import ids, steps
+from protocol.awaited import Gather, Step
 from protocol.errors import Cancelled, ErrorKind, ForeignAwaitError, NonDeterminismError, TaskFailed
 from protocol.ledger import Ledger
 from protocol.messages import AgentMessage, TaskResult, failed
 from protocol.signals import Answer, CancelStep, ChatCall, Elapsed, Payload, Recall, Returned
-from protocol.steps import Abandon, Ask, Conversation, Done, Failed, Gather, Step, Unexpected
+from protocol.steps import Abandon, Ask, Conversation, Done, Failed, Unexpected
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Awaitable, Callable, Coroutine, Iterable
 
 T = TypeVar("T")
 T1 = TypeVar("T1")
@@ -321,9 +322,12 @@ def failure_of(error: BaseException) -> tuple[ErrorKind, str]:
     return ErrorKind.HANDLER_ERROR, f"{type(error).__name__}: {error}"
 
 
-def recall(conversation: str, reply_to: str) -> Recall:
-    """Return the request for what was recorded of *conversation*."""
-    return Recall(conversation=conversation, reply_to=reply_to)
+def recall(conversation: str, reply_to: str, open_: Iterable[str] = ()) -> Recall:
+    """Return the request for what was recorded of *conversation*; *open_* are all that the asking actor has open."""
+    inside = conversation + "/"
+    return Recall(
+        conversation=conversation, reply_to=reply_to, without=tuple(id_ for id_ in open_ if id_.startswith(inside))
+    )
 
 
 def _answer(to: str, step: str, request: Step[Any], payload: Payload) -> Answer:

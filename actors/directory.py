@@ -14,12 +14,12 @@ from msgspec import Struct
 
 from actors.base import in_words, is_stop, unwrap
 from protocol import ids
+from protocol.awaited import fingerprint
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage, failed
 from protocol.policies.restarts import Restart as RestartVerdict
 from protocol.policies.restarts import RestartLimit
 from protocol.signals import Answer, ChildFailed, DeadLetter, Restart, Stop, is_request
-from protocol.steps import fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable

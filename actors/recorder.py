@@ -52,6 +52,8 @@ class Recorder(Actor):
     def _recall(self, recall: Recall) -> None:
         run = self._runs.get(ids.run_of(recall.conversation), {})
         inside = recall.conversation + "/"
-        answers = tuple(answer for step, answer in run.items() if step.startswith(inside))
+        mine = [answer for answer in run.values() if answer.to == recall.reply_to and answer.step.startswith(inside)]
+        others = {answer.step for answer in mine if answer.kind == "ask"} | set(recall.without)
+        answers = tuple(answer for answer in mine if not any(step in others for step in ids.above(answer.step)))
         recalled = Recalled(conversation=recall.conversation, answers=answers, answered=recall.conversation in run)
         self.tell(recall.reply_to, recalled)

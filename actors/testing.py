@@ -64,20 +64,26 @@ class ScriptedModel(Actor):
         self.calls: list[ChatCall] = []
         self.cancelled: list[str] = []
         self.unexpected: list[str] = []
+        self.under_way: set[str] = set()
 
     def on_receive(self, message: Any) -> None:
         """Answer a model call."""
         match message:
+            case ChatCall() if message.step in self.under_way:
+                return  # as the gateway does: a call asked for again joins the one under way
             case ChatCall():
                 self.calls.append(message)
                 answer = self._answer(message, self._say(message))
                 if self.latency:
+                    self.under_way.add(message.step)
                     self.after(self.latency, answer, key=message.step)
                 else:
                     self.tell(ids.RECORDER, answer)
             case Answer():
+                self.under_way.discard(message.step)
                 self.tell(ids.RECORDER, message)
             case CancelStep():
+                self.under_way.discard(message.step)
                 self.cancelled.append(message.step)
                 self.cancel_timer(message.step)
 

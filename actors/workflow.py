@@ -15,13 +15,13 @@ from msgspec.structs import replace
 
 from actors.conversations import Conversational, Talk, failure_of, recall
 from protocol import ids
+from protocol.awaited import fingerprint
 from protocol.errors import Cancelled, ErrorKind
 from protocol.messages import Accepted, Summary, TaskResult, WorkflowResult
 from protocol.signals import Answer, CancelRequested, CancelRun, Progress, Recalled, RunEnded, StartRun
-from protocol.steps import fingerprint
 
 if TYPE_CHECKING:
-    from protocol.steps import Step
+    from protocol.awaited import Step
 
 
 class Outcome(Struct, frozen=True, kw_only=True):

@@ -226,6 +226,21 @@ def expected(call: ChatCall, request: ChatRequest, model: ModelInfo, estimate: E
     return Amount(input_tokens=tokens, output_tokens=output, nano_usd=cost or 0)
 
 
+def wanted(state: Call, lease: str, domain: str, holder: str) -> Acquire:
+    """Return the request for *lease*, which *holder* is to hold."""
+    call = state.call
+    return Acquire(
+        lease=lease,
+        domain=domain,
+        amount=state.amount,
+        priority=call.priority,
+        flow=call.flow,
+        deadline=call.deadline,
+        holder=holder,
+        reply_to=holder,
+    )
+
+
 def used(flight: Flight, result: Result, outcome: Outcome, estimate: Estimate) -> Usage | None:
     """Return what a flight has used: as reported, else estimated; None when nothing is billed."""
     if isinstance(result, ChatReply):

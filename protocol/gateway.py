@@ -46,6 +46,7 @@ from protocol.calls import (
     settlement,
     spent,
     used,
+    wanted,
 )
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import ErrorKind
@@ -53,7 +54,6 @@ from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
 from protocol.policies.output_ladder import Dialect, learn, render
 from protocol.signals import (
-    Acquire,
     Cancel,
     CancelStep,
     ChatCall,
@@ -141,7 +141,7 @@ class Gateway:
         """The call may go as soon as a caller is free. A lease that nobody waits for is returned at once."""
         state = self._waiting_for(granted.lease)
         if state is None:
-            return [] if self._is_held(granted.lease) else [TellLimiter(Cancel(lease=granted.lease))]
+            return [TellLimiter(Cancel(lease=granted.lease))]
         state.stage = "ready"
         state.queue_until(now)
         state.pool.wait(state.call.step)
@@ -233,11 +233,17 @@ class Gateway:
         return self._staff(pool, now) if pool.adopt(address) else [Dismiss(address)]
 
     def on_limiter_restarted(self) -> list[Effect]:
-        """Name every lease that is held, then ask again for what is waited for: the limiter has forgotten both."""
+        """Name every lease that is held, and ask again for what is waited for: the limiter has forgotten both.
+
+        Under new leases, so that a grant of the limiter before, which may be on its way, is not used unbooked.
+        """
         held = [state.acquire for state in self._calls.values() if state.stage == "ready"]
         held += [flight.acquire for flight in self._flights.values()]
-        waiting = [state.acquire for state in self._calls.values() if state.stage == "waiting"]
-        return [TellLimiter(Reaffirm(holder=self._address, leases=tuple(held))), *map(AskLimiter, waiting)]
+        effects: list[Effect] = [TellLimiter(Reaffirm(holder=self._address, leases=tuple(held)))]
+        for state in self._calls.values():
+            if state.stage == "waiting":
+                effects += [TellLimiter(Cancel(lease=state.acquire.lease)), self._ask(state)]
+        return effects
 
     # --- from stage to stage
 
@@ -246,21 +252,18 @@ class Gateway:
         if state.dialect is not dialect:
             state.dialect, state.request = dialect, render(call, state.model.name, dialect)
             state.amount = expected(call, state.request, state.model, self._estimate)
+        state.stage, state.since = "waiting", now
+        return [self._ask(state)]
+
+    def _ask(self, state: Call) -> AskLimiter:
+        """Ask for the next lease of a call."""
+        call = state.call
         state.number += 1
         while f"{call.step}#{state.number}" in self._flights:
             state.number += 1
-        state.stage, state.since = "waiting", now
-        state.acquire = Acquire(
-            lease=f"{call.step}#{state.number}",
-            domain=self._providers[state.model.provider].domain_of(state.model.key),
-            amount=state.amount,
-            priority=call.priority,
-            flow=call.flow,
-            deadline=call.deadline,
-            holder=self._address,
-            reply_to=self._address,
-        )
-        return [AskLimiter(state.acquire)]
+        domain = self._providers[state.model.provider].domain_of(state.model.key)
+        state.acquire = wanted(state, f"{call.step}#{state.number}", domain, self._address)
+        return AskLimiter(state.acquire)
 
     def _staff(self, pool: CallerPool, now: float) -> list[Effect]:
         """Give free callers to the steps that wait for one."""
@@ -389,10 +392,6 @@ class Gateway:
     def _waiting_for(self, lease: str) -> Call | None:
         state = self._calls.get(lease.rpartition("#")[0])
         return state if state is not None and state.stage == "waiting" and state.acquire.lease == lease else None
-
-    def _is_held(self, lease: str) -> bool:
-        state = self._calls.get(lease.rpartition("#")[0])
-        return lease in self._flights or (state is not None and state.stage == "ready" and state.acquire.lease == lease)
 
     def _pool_of(self, address: str) -> CallerPool | None:
         path, _, _ = address.rpartition("/")

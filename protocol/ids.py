@@ -8,6 +8,10 @@ Correlation ids contain neither ``/`` nor ``.``, so a step id can be taken apart
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 CORRELATION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a correlation id looks like, at every door (use with ``fullmatch``)."""
@@ -40,6 +44,13 @@ def child_step(parent: str, ordinal: int) -> str:
 def branch(step: str, index: int) -> str:
     """Return the path of branch *index* of the gather whose step id is *step*."""
     return f"{step}.{index}"
+
+
+def above(step: str) -> Iterator[str]:
+    """Yield the ids of what *step* lies inside: its parent first, the run last."""
+    while "/" in step:
+        step = step.rpartition("/")[0]
+        yield step
 
 
 def workflow_address(correlation_id: str) -> str:

@@ -115,10 +115,14 @@ class Answer(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Recall(Struct, frozen=True, kw_only=True, tag=True):
-    """Give back what was recorded for the conversation *conversation* (a step id or a correlation id)."""
+    """Give back what was recorded for the conversation *conversation* (a step id or a correlation id).
+
+    ``without`` names open conversations of the same actor that lie inside it: their steps are theirs.
+    """
 
     conversation: str
     reply_to: str
+    without: tuple[str, ...] = ()
 
 
 class Recalled(Struct, frozen=True, kw_only=True, tag=True):

@@ -157,7 +157,12 @@ def test_an_answer_that_stays_unreadable_fails_the_task():
 
 @pytest.mark.parametrize(
     ("text", "value"),
-    [('{"subtasks":["a"]}', ("a",)), ('Sure:\n```json\n{"subtasks": ["a"]}\n```', ("a",)), ("1. a", None), ("[]", None)],
+    [
+        ('{"subtasks":["a"]}', ("a",)),
+        ('Sure:\n```json\n{"subtasks": ["a"]}\n```', ("a",)),
+        ("1. a", None),
+        ("[]", None),
+    ],
 )
 def test_output_is_read_as_json_also_inside_prose(text, value):
     plan, error = read_output(text, Plan, None)

@@ -636,16 +636,18 @@ def test_a_restarted_limiter_is_told_what_is_held_and_asked_again_for_what_is_wa
     machine.on_call(chat("ready/0"), 0.0)
     machine.on_granted(Granted(lease="ready/0#1"), 0.0)
     (ask,) = machine.on_call(chat("waiting/0"), 0.0)
-    tell, again = machine.on_limiter_restarted()
+    tell, forget, again = machine.on_limiter_restarted()
     assert isinstance(tell.message, Reaffirm)
     assert (tell.message.holder, [a.lease for a in tell.message.leases]) == ("gateway", ["ready/0#1", "air/0#1"])
-    assert again == ask
+    assert (forget.message, again.message.lease) == (Cancel(lease="waiting/0#1"), "waiting/0#2")
+    assert again.message.amount == ask.message.amount
 
 
-def test_a_grant_that_comes_twice_is_used_once():
-    machine = gateway(callers=1)
-    flying(machine, chat("air/0"))
-    flying_effects(machine, "ready/0")
-    assert (
-        machine.on_granted(Granted(lease="air/0#1"), 1.0) == machine.on_granted(Granted(lease="ready/0#1"), 1.0) == []
-    )
+def test_a_grant_of_the_limiter_before_is_not_used():
+    machine = gateway()
+    machine.on_call(chat(), 0.0)
+    machine.on_limiter_restarted()
+    assert machine.on_granted(Granted(lease="run/0#1"), 1.0) == [TellLimiter(Cancel(lease="run/0#1"))]
+    machine.on_granted(Granted(lease="run/0#2"), 3.0)
+    result = result_of(machine.on_performed(done("run/0#2"), 4.0, 0.0))
+    assert (result.attempts, result.queue_time_ms) == (1, 3000.0)

@@ -236,6 +236,16 @@ class World(RuleBasedStateMachine):
                 self.idle.add(caller)
                 self.perform(self.gateway.on_caller_back(caller, self.now))
 
+    @rule()
+    def the_limiter_is_restarted(self):
+        """It has forgotten all; what it said before is still on its way."""
+        before, self.held = self.held, set()
+        (tell, *effects) = self.gateway.on_limiter_restarted()
+        self.held = {request.lease for request in tell.message.leases}
+        assert set(self.busy.values()) <= self.held <= before
+        self.given_back |= before - self.held
+        self.perform(effects)
+
     @rule(index=INDEX)
     def nobody_waits_any_more(self, index):
         if self.open:

@@ -77,7 +77,14 @@ def test_a_task_of_many_parts_is_worth_a_plan(task):
 
 @pytest.mark.parametrize(
     "task",
-    ["What is 2 + 2?", "Say hello", "Translate 'good morning' into German", "Fix the typo in README", "Was ist ein Aktor?", ""],
+    [
+        "What is 2 + 2?",
+        "Say hello",
+        "Translate 'good morning' into German",
+        "Fix the typo in README",
+        "Was ist ein Aktor?",
+        "",
+    ],
 )
 def test_a_small_question_is_not(task):
     assert not estimate(task).worth_a_plan, estimate(task)

@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protocol.awaited import Gather, Scope, Step, fingerprint
 from protocol.errors import Cancelled, ForeignAwaitError, NonDeterminismError
 from protocol.signals import Answer, CancelRequested, Returned
-from protocol.steps import Abandon, Ask, Conversation, Done, Failed, Gather, Scope, Step, Unexpected, fingerprint
+from protocol.steps import Abandon, Ask, Conversation, Done, Failed, Unexpected
 
 
 def ask(content: str) -> Step[str]:
@@ -26,7 +27,7 @@ def ask(content: str) -> Step[str]:
 
 
 def conversation(coroutine) -> Conversation:
-    return Conversation("run", coroutine, dice=lambda path: Random(path))
+    return Conversation("run", coroutine, dice=Random)
 
 
 def answer(effect: Ask, at: float = 1.0, error: str | None = None) -> Answer:
@@ -406,7 +407,7 @@ class Foreign:
         yield self
 
 
-@pytest.mark.parametrize("what", [lambda: asyncio.sleep(0), lambda: pykka.ThreadingFuture(), Foreign])
+@pytest.mark.parametrize("what", [lambda: asyncio.sleep(0), pykka.ThreadingFuture, Foreign])
 def test_a_foreign_await_is_an_error_that_names_the_three_right_ways(what):
     async def run():
         await what()

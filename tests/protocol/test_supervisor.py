@@ -113,7 +113,9 @@ def test_each_child_is_judged_by_its_own_failures():
     assert isinstance(supervisor.on_child_failed("b", limit, 3.0), Restart)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["route", "settle", "end"]), st.integers(0, 4), st.integers(0, 3)), max_size=60))
+@given(
+    st.lists(st.tuples(st.sampled_from(["route", "settle", "end"]), st.integers(0, 4), st.integers(0, 3)), max_size=60)
+)
 def test_routing_agrees_with_a_twin_that_scans_a_full_history(moves):
     supervisor, history = team(coder=3), []
     open_steps: dict[str, str] = {}

@@ -1,0 +1,275 @@
+"""Workflows: awaiting roles, timeouts, cancels, deadlines, crashes, and a bound on what is under way."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors import Agent, Outcome, Workflow
+from actors.testing import ActorTestKit, ScriptedModel
+from protocol import AgentMessage, ErrorKind, TaskFailed
+from protocol.ids import SUPERVISOR, workflow_address
+from protocol.signals import Restart, Stop
+
+
+class Echo(Agent):
+    role = "echo"
+
+    async def handle(self, message: AgentMessage) -> str:
+        return (await self.chat(message.content)).text
+
+
+def said(call) -> str:
+    return f"re: {call.messages[-1].content}"
+
+
+def kit_with(latency: float = 0.0, **options) -> ActorTestKit:
+    kit = ActorTestKit(ScriptedModel({"echo": said}, latency=latency), **options)
+    kit.register(Echo)
+    return kit
+
+
+def test_a_workflow_gathers_answers_in_argument_order():
+    class Many(Workflow):
+        async def run(self, task: str) -> str:
+            return " ".join(await self.gather(*(self.ask("echo", word) for word in task.split())))
+
+    assert kit_with(latency=1.0, seed=3).run(Many, "a b c").output == "re: a re: b re: c"
+
+
+def test_an_unknown_role_is_answered_at_once():
+    class Lost(Workflow):
+        async def run(self, task: str) -> str:
+            return await self.ask("nobody", task)
+
+    kit = kit_with()
+    result = kit.run(Lost, "x")
+    assert (result.success, result.error_kind) == (False, ErrorKind.NO_SUCH_ROLE)
+    assert result.error == "no agent plays the role 'nobody'; there are: echo" or "nobody" in result.error
+    assert kit.now == 0.0
+
+
+def test_an_ask_that_takes_too_long_fails_and_its_work_is_cancelled():
+    class Impatient(Workflow):
+        async def run(self, task: str) -> str:
+            try:
+                await self.ask("echo", task, timeout=2.0)
+            except TaskFailed as failure:
+                return f"{failure.result.error_kind}: {failure.result.error}"
+
+    kit = kit_with(latency=10.0)
+    assert kit.run(Impatient, "x").output == "timeout: no answer within 2 s"
+    assert kit.now == 2.0
+    assert len(kit.model.cancelled) == 1
+    kit.expect_idle()
+
+
+def test_a_pause_takes_virtual_time_and_now_tells_it():
+    class Sleeper(Workflow):
+        async def run(self, task: str) -> str:
+            begin = self.now()
+            await self.pause(90.0)
+            return str(self.now() - begin)
+
+    kit = kit_with()
+    assert kit.run(Sleeper, "x").output == "90.0"
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_pause_that_is_none_is_refused(seconds):
+    class Wrong(Workflow):
+        async def run(self, task: str) -> str:
+            await self.pause(seconds)
+
+    assert "a pause lasts" in kit_with().run(Wrong, "x").error
+
+
+def double(n: int) -> int:
+    return 2 * n
+
+
+def leave() -> None:
+    raise SystemExit("gone")
+
+
+def test_a_blocking_function_runs_on_a_worker():
+    class Caller(Workflow):
+        async def run(self, task: str) -> str:
+            values = await self.gather(*(self.call(double, n) for n in range(20)))
+            try:
+                await self.call(leave)
+            except TaskFailed as failure:
+                return f"{sum(values)} {failure.result.error}"
+
+    assert kit_with().run(Caller, "x").output == "380 SystemExit: gone"
+
+
+def test_a_run_past_its_deadline_ends_with_what_it_has():
+    class Slow(Workflow):
+        done = ""
+
+        async def run(self, task: str) -> str:
+            self.done = await self.ask("echo", "first")
+            return await self.ask("echo", "second")
+
+        def salvage(self) -> Outcome:
+            return Outcome(output=self.done)
+
+    kit = kit_with(latency=3.0)
+    result = kit.run(Slow, "x", timeout=4.0)
+    assert (result.success, result.error_kind, result.output) == (False, ErrorKind.DEADLINE, "re: first")
+    assert result.error == "the run's 4 s are over"
+    assert kit.now == 4.0
+    kit.expect_idle()
+
+
+def test_a_cancelled_run_says_so_and_nothing_new_is_sent():
+    class Slow(Workflow):
+        async def run(self, task: str) -> str:
+            await self.ask("echo", "first")
+            return await self.ask("echo", "second")
+
+    kit = kit_with(latency=3.0)
+    run = kit.submit(Slow, "x")
+    kit.advance(1.0)
+    kit.cancel(run)
+    result = kit.result(run)
+    assert (result.success, result.error_kind) == (False, ErrorKind.CANCELLED)
+    kit.advance(60.0)
+    assert len(kit.model.calls) == 1
+    kit.expect_idle()
+
+
+def test_at_most_max_parallel_tasks_are_under_way_and_none_is_lost():
+    class Wide(Workflow):
+        max_parallel = 3
+
+        async def run(self, task: str) -> str:
+            return str(len(await self.gather(*(self.ask("echo", str(n)) for n in range(10)))))
+
+    kit = kit_with(latency=1.0)
+    run = kit.submit(Wide, "x")
+    kit.settle()
+    most = 0
+    while run not in kit._ended:
+        most = max(most, len(kit.model.calls) - round(kit.now) * 3)
+        kit.advance(1.0)
+    assert (most, kit.result(run).output, kit.now) == (3, "10", 4.0)
+
+
+@pytest.mark.parametrize("after", range(6))
+def test_a_workflow_that_crashes_goes_on_from_the_record(after):
+    class Chain(Workflow):
+        async def run(self, task: str) -> str:
+            texts = [await self.ask("echo", str(n)) for n in range(3)]
+            await self.pause(1.0)
+            return " ".join(texts)
+
+    kit = kit_with(latency=1.0)
+    run = kit.submit(Chain, "x", run="chain")
+    kit.advance(after * 0.7)
+    kit.tell(workflow_address(run), Restart())
+    assert kit.result(run).output == "re: 0 re: 1 re: 2"
+    assert len(kit.model.calls) == 3
+
+
+def test_a_supervisor_that_crashes_learns_from_its_children():
+    class Chain(Workflow):
+        async def run(self, task: str) -> str:
+            return " ".join([await self.ask("echo", str(n)) for n in range(3)])
+
+    kit = kit_with(latency=1.0)
+    run = kit.submit(Chain, "x")
+    kit.advance(1.5)
+    kit.tell(SUPERVISOR, Restart())
+    assert kit.result(run).output == "re: 0 re: 1 re: 2"
+
+
+def test_a_workflow_that_is_stopped_ends_its_run():
+    class Slow(Workflow):
+        async def run(self, task: str) -> str:
+            return await self.ask("echo", task)
+
+    kit = kit_with(latency=9.0)
+    run = kit.submit(Slow, "x")
+    kit.advance(1.0)
+    kit.tell(workflow_address(run), Stop(reason="enough"))
+    result = kit.result(run)
+    assert (result.success, result.error_kind) == (False, ErrorKind.STOPPED)
+
+
+def test_an_agent_that_is_stopped_fails_what_it_held():
+    class Ask(Workflow):
+        async def run(self, task: str) -> str:
+            return await self.ask("echo", task)
+
+    kit = kit_with(latency=9.0)
+    run = kit.submit(Ask, "x")
+    kit.advance(1.0)
+    kit.tell("echo/0", Stop(reason="enough"))
+    assert kit.result(run).error_kind is ErrorKind.STOPPED
+
+
+def test_an_unknown_workflow_is_a_failed_run():
+    kit = kit_with()
+    from protocol.ids import DESK
+    from protocol.signals import StartRun
+
+    kit.tell(SUPERVISOR, StartRun(run="r", task="x", workflow="nothing", reply_to=DESK))
+    result = kit.result("r")
+    assert result.error == "no workflow is called 'nothing'; there are: direct"
+
+
+def test_dice_and_run_errors_are_the_runs_own():
+    class Dice(Workflow):
+        async def run(self, task: str) -> str:
+            if task == "raise":
+                raise ValueError("no")
+            return str(self.random.random())
+
+    one, two = (kit_with().run(Dice, "x", run="same").output for _ in range(2))
+    assert one == two
+    assert kit_with().run(Dice, "raise").error == "ValueError: no"
+
+
+def test_the_summary_adds_up():
+    class Two(Workflow):
+        async def run(self, task: str) -> str:
+            await self.ask("echo", "a")
+            try:
+                await self.ask("nobody", "b")
+            except TaskFailed:
+                return "ok"
+
+    result = kit_with(latency=2.0).run(Two, "x")
+    summary = result.summary
+    assert (summary.total_tasks, summary.successful, summary.failed, summary.llm_calls) == (2, 1, 1, 1)
+    assert (summary.wall_ms, summary.llm_ms) == (2000.0, 2000.0)
+    assert [r.success for r in result.results] == [True, False]
+
+
+class Recursive(Agent):
+    """Asks its own role: its conversations lie inside each other, at one address."""
+
+    role = "recursive"
+
+    async def handle(self, message: AgentMessage) -> str:
+        text = (await self.chat(message.content)).text
+        depth = int(message.content)
+        if depth:
+            text += " " + await self.ask("recursive", str(depth - 1))
+        return text + " " + (await self.chat(f"end of {depth}")).text
+
+
+@pytest.mark.parametrize("after", range(8))
+def test_conversations_inside_each_other_are_told_apart_on_a_resume(after):
+    class Ask(Workflow):
+        async def run(self, task: str) -> str:
+            return await self.ask("recursive", "2")
+
+    kit = ActorTestKit(ScriptedModel({"recursive": said}, latency=1.0))
+    kit.register(Recursive)
+    run = kit.submit(Ask, "x")
+    kit.advance(after * 0.9)
+    kit.tell("recursive/0", Restart())
+    assert kit.result(run).output == "re: 2 re: 1 re: 0 re: end of 0 re: end of 1 re: end of 2"
+    assert len(kit.model.calls) == 6
