@@ -26,7 +26,7 @@ from pykka.messages import _ActorStop
 
 from actors.mailbox import Begin, Leave, Mailbox
 from protocol.errors import ErrorKind
-from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Restart, Stop
+from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Control, Restart, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -174,13 +174,18 @@ class Actor(pykka.Actor):
             outbox.clear()
 
     def fail(self, item: Any, error: BaseException, kind: ErrorKind = ErrorKind.INTERNAL, traceback: str = "") -> None:
-        """Discard the outbox, suspend the mailbox and report *error*; called when a handler raised or was fenced."""
+        """Discard the outbox, suspend the mailbox and report *error*; called when a handler raised or was fenced.
+
+        The mailbox keeps the message as ``failed_on``, so that the next instance need not run into it again.
+        """
         self._outbox.clear()
         self._timing = None
         mailbox = self.actor_inbox
         mailbox.suspend()
         text = in_words(error)
-        _, future = unwrap(item)
+        message, future = unwrap(item)
+        if not isinstance(message, Control):
+            mailbox.failed_on = message
         if future is not None:
             known = error if isinstance(error, Exception) else RuntimeError(f"{self.address} failed: {text}")
             self._hook(future.set_exception, (type(known), known, known.__traceback__))

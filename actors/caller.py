@@ -8,11 +8,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec import Struct
+
 from actors.base import Actor
 from protocol.signals import Perform, Performed
 
 if TYPE_CHECKING:
     from protocol.chat import CallFailure, ChatReply, ChatRequest
+
+
+class AreYouFree(Struct, frozen=True, kw_only=True, tag=True):
+    """Say :class:`Free` to *reply_to* once the call under way, if there is one, has ended."""
+
+    reply_to: str
+
+
+class Free(Struct, frozen=True, kw_only=True, tag=True):
+    """*caller* has reported whatever it was told to do before it was asked."""
+
+    caller: str
 
 
 class Line(Protocol):
@@ -53,6 +67,9 @@ class Caller(Actor):
 
     def on_receive(self, message: Any) -> None:
         """Make one call and report how it went."""
+        if isinstance(message, AreYouFree):
+            self.tell(message.reply_to, Free(caller=self.address))
+            return
         assert isinstance(message, Perform)
         outcome, elapsed_ms, headers = self._line.call(message.request, timeout=message.timeout, call=message.call)
         self.tell(

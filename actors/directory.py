@@ -35,7 +35,8 @@ class ActorSpec(Struct, frozen=True, kw_only=True):
     """How an actor is made, and made again: supervision is data.
 
     ``factory`` takes no argument and returns a new instance. ``watchers`` hear of failures too. ``cap`` bounds waiting
-    requests. ``stuck_after`` is in seconds; None: the watchdog leaves this actor alone.
+    requests. ``stuck_after`` is in seconds; None: the watchdog leaves this actor alone. Without a ``vital`` actor nothing
+    can go on: when it is given up, the system has collapsed.
     """
 
     address: str
@@ -47,6 +48,7 @@ class ActorSpec(Struct, frozen=True, kw_only=True):
     watchers: tuple[str, ...] = ()
     cap: int | None = None
     stuck_after: float | None = 5.0
+    vital: bool = False
 
 
 ROOT_RESTARTS = RestartLimit(times=3, within=30.0)
@@ -122,8 +124,12 @@ class Directory:
         else:
             mailbox.put(Stop(reason=news.error))
             self.tell_failure(news, "stopped: it failed too often")
-            if self.on_collapse is not None:
-                self._safely(self.on_collapse, news)
+            self.collapse(news)
+
+    def collapse(self, news: ChildFailed) -> None:
+        """Have the system told that nothing can go on, since the actor in *news* is given up. Never raises."""
+        if self.on_collapse is not None:
+            self._safely(self.on_collapse, news)
 
     def tell_failure(self, news: ChildFailed, action: str) -> None:
         """Have a failure and what was done about it logged. Never raises."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, assert_never
 from msgspec import Struct
 
 from actors.base import Actor
+from actors.caller import AreYouFree, Free
 from protocol import ids
 from protocol.calls import (
     AbortFlight,
@@ -21,10 +22,14 @@ from protocol.calls import (
     Lost,
     TellLimiter,
     Unset,
+    answer,
 )
+from protocol.chat import CallFailure
+from protocol.errors import ErrorKind
 from protocol.signals import (
     CancelStep,
     ChatCall,
+    ChatResult,
     ChildFailed,
     ChildRestarted,
     ChildStopped,
@@ -35,11 +40,15 @@ from protocol.signals import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, MutableMapping
 
     from actors.caller import Line
     from actors.directory import ActorSpec
     from protocol.gateway import Gateway as Decisions
+
+POISONED = CallFailure(
+    kind=ErrorKind.INTERNAL, message="the gateway failed while it handled this call; the log names the error"
+)
 
 
 class Due(Struct, frozen=True, kw_only=True, tag=True):
@@ -48,26 +57,43 @@ class Due(Struct, frozen=True, kw_only=True, tag=True):
     key: str
 
 
+class AskAgain(Struct, frozen=True, kw_only=True, tag=True):
+    """The call of *step* was under way when an earlier instance failed: ask for it again, if it is still wanted."""
+
+    step: str
+
+
 class Gateway(Actor):
     """Sends what the machine decides; hires callers with *caller_spec* and hangs up their *lines*."""
 
     def __init__(
-        self, decide: Decisions, caller_spec: Callable[[str, int], ActorSpec], lines: Mapping[str, Line]
+        self, decide: Decisions, caller_spec: Callable[[str, int], ActorSpec], lines: MutableMapping[str, Line]
     ) -> None:
         super().__init__()
         self._decide = decide
         self._caller_spec = caller_spec
         self._lines = lines
         self._dice = Random(ids.GATEWAY)  # noqa: S311 (jitter, no secret)
+        self._others: set[str] = set()  # callers that may still report a call of an earlier instance
 
     def setup(self) -> None:
-        """Take over what an earlier instance left: its callers, hung up, and the calls it had not answered."""
-        now = self.clock()
+        """Take over what an earlier instance left: its callers, hung up, and the calls it had not answered.
+
+        The call whose turn it failed in is answered as failed: it would fail the next instance too. Each of the others
+        gets a turn of its own, so that the next failure names its call as well.
+        """
         for address in [address for address in self._lines if address in self._directory.mailboxes]:
             self._lines[address].hang_up()
-            self._perform(self._decide.on_caller_back(address, now))
-        for call in list((self.actor_inbox.held or {}).values()):
-            self._perform(self._decide.on_call(call, now))
+            self._others.add(address)
+            self.tell(address, AreYouFree(reply_to=self.address))
+            self._perform(self._decide.on_caller_back(address, self.clock()))
+        mailbox = self.actor_inbox
+        culprit, mailbox.failed_on = step_of(mailbox.failed_on), None
+        for step, call in list((mailbox.held or {}).items()):
+            if step == culprit:
+                self._perform([answer(call, ChatResult(failure=POISONED))])
+            else:
+                self.tell(self.address, AskAgain(step=step))
 
     def on_receive(self, message: Any) -> None:
         """Ask the machine and do what it says."""
@@ -76,12 +102,19 @@ class Gateway(Actor):
             case ChatCall():
                 self._hold(message)
                 self._perform(decide.on_call(message, now))
+            case AskAgain():
+                if message.step in (self.actor_inbox.held or {}):
+                    self._perform(decide.on_call(self.actor_inbox.held[message.step], now))
             case Granted():
                 self._perform(decide.on_granted(message, now))
             case Refused():
                 self._perform(decide.on_refused(message, now))
+            case Performed() if message.caller in self._others:
+                self._directory.dead_letter(self.address, "its gateway was restarted meanwhile", message)
             case Performed():
                 self._perform(decide.on_performed(message, now, self._dice.random()))
+            case Free():
+                self._others.discard(message.caller)
             case Due():
                 self._perform(decide.on_timer(message.key, now, self._dice.random()))
             case CancelStep():
@@ -103,9 +136,9 @@ class Gateway(Actor):
                     self.tell(ids.LIMITER, request)
                 case Dispatch(caller=caller, perform=perform):
                     self.tell(caller, perform)
-                case AnswerStep(answer=answer):
-                    self._let_go(answer.step)
-                    self.tell(ids.RECORDER, answer)
+                case AnswerStep(answer=said):
+                    self._let_go(said.step)
+                    self.tell(ids.RECORDER, said)
                 case Later(key=key, seconds=seconds):
                     self.after(seconds, Due(key=key), key=key)
                 case Unset(key=key):
@@ -117,6 +150,7 @@ class Gateway(Actor):
                 case Lost(caller=caller, call=call):
                     self._directory.dead_letter(caller, "the caller did not come back from its call", call)
                 case Dismiss(caller=caller):
+                    self._lines.pop(caller, None)
                     self.tell(caller, Stop(reason="one caller too many"))
                 case _:
                     assert_never(effect)
@@ -130,3 +164,19 @@ class Gateway(Actor):
 
     def _let_go(self, step: str) -> None:
         (self.actor_inbox.held or {}).pop(step, None)
+
+
+def step_of(message: Any) -> str | None:
+    """Return the step that *message* was about, None when it was about no call."""
+    match message:
+        case ChatCall() | AskAgain():
+            return message.step
+        case Granted() | Refused():
+            return message.lease.rpartition("#")[0]
+        case Performed():
+            return message.call.rpartition("#")[0]
+        case Due():
+            what, _, which = message.key.partition(":")
+            return which.rpartition("#")[0] if what == "attempt" else which
+        case _:
+            return None

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from actors.base import Actor
+from protocol.errors import ErrorKind
 from protocol.limiter import Effect, Ignored, Reply, Wake
 from protocol.limiter import Limiter as Decisions
-from protocol.signals import Acquire, Cancel, ChildFailed, Reaffirm, Settle
+from protocol.signals import Acquire, Cancel, ChildFailed, Reaffirm, Refused, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,6 +36,14 @@ class Limiter(Actor):
     def __init__(self, limits: Mapping[str, DomainLimits], *, fresh: bool = True) -> None:
         super().__init__()
         self._decide = Decisions(limits, fresh=fresh)
+
+    def setup(self) -> None:
+        """Refuse the request that an earlier instance failed on: it would fail this one too."""
+        mailbox = self.actor_inbox
+        culprit, mailbox.failed_on = mailbox.failed_on, None
+        if isinstance(culprit, Acquire):
+            reason = "the limiter failed on this request; the log names the error"
+            self.tell(culprit.reply_to, Refused(lease=culprit.lease, kind=ErrorKind.INTERNAL, reason=reason))
 
     def on_receive(self, message: Any) -> None:
         """Ask the machine and send what it says."""

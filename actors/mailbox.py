@@ -53,6 +53,7 @@ class Mailbox:
     owed: int = 0
     generation: int = 0
     stuck: Any = None
+    failed_on: Any = None
     held: dict[str, Any] | None = None
 
     def __init__(self) -> None:

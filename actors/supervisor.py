@@ -154,3 +154,5 @@ class Supervisor(Actor):
             case GiveUp():
                 self._directory.on_failure(news, "stopped: it failed too often")
                 self.tell(news.address, Stop(reason=news.error))
+                if mailbox.spec.vital:
+                    self._directory.collapse(news)
