@@ -35,8 +35,8 @@ class ActorSpec(Struct, frozen=True, kw_only=True):
     """How an actor is made, and made again: supervision is data.
 
     ``factory`` takes no argument and returns a new instance. ``watchers`` hear of failures too. ``cap`` bounds waiting
-    requests. ``stuck_after`` is in seconds; None: the watchdog leaves this actor alone. Without a ``vital`` actor nothing
-    can go on: when it is given up, the system has collapsed.
+    requests. ``stuck_after`` is in seconds; None: the watchdog leaves this actor alone. Without a ``vital`` actor
+    nothing can go on: when it is given up, the system has collapsed.
     """
 
     address: str

@@ -13,7 +13,7 @@ from actors.base import Actor
 from protocol.errors import ErrorKind
 from protocol.limiter import Effect, Ignored, Reply, Wake
 from protocol.limiter import Limiter as Decisions
-from protocol.signals import Acquire, Cancel, ChildFailed, Reaffirm, Refused, Settle
+from protocol.signals import Acquire, Cancel, ChildFailed, ChildRestarted, Reaffirm, Refused, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -61,6 +61,8 @@ class Limiter(Actor):
                 self._perform(self._decide.on_reaffirm(message, now))
             case ChildFailed():
                 self._perform(self._decide.on_holder_gone(message.address, now))
+            case ChildRestarted():
+                pass  # it will ask again for what it still needs
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
 

@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m runtime",
         description="Troupe: teams of LLM agents as actors. Without a command: the demo.",
         formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=20),
-        epilog="Keys come from the environment only. Exit codes: 0 done, 1 a workflow failed, 2 usage.",
+        epilog="Exit codes: 0 done, 1 a workflow failed, 2 usage. Keys: environment only.",
     )
     parser.set_defaults(command=_demo, task=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")

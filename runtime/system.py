@@ -105,7 +105,9 @@ class ActorSystem:
         gateway = self._models.gateway
 
         def child(address: str, factory: Callable[[], Any], *watchers: str) -> ActorSpec:
-            return ActorSpec(address=address, factory=factory, parent=ids.SUPERVISOR, watchers=watchers)
+            return ActorSpec(
+                address=address, factory=factory, parent=ids.SUPERVISOR, watchers=watchers, vital=True
+            )
 
         return [
             ActorSpec(address=ids.SUPERVISOR, factory=lambda: Supervisor(self._workflows)),

@@ -157,3 +157,40 @@ def test_a_payload_is_decoded_by_type():
 
     data = msgspec.Raw(msgspec.json.encode(Plan(subtasks=("a",))))
     assert AgentMessage(sender="a", recipient="b", content="c", data=data).payload(Plan) == Plan(subtasks=("a",))
+
+
+def test_ids_name_runs_and_where_a_step_stands():
+    from protocol import ids
+
+    assert ids.is_correlation_id("task_001-A")
+    assert not any(map(ids.is_correlation_id, ("", "a/b", "a.b", "x" * 65, "ä")))
+    assert ids.run_of("run/1.2/0") == "run"
+    assert list(ids.above("run/1.2/0")) == ["run/1.2", "run"]
+    assert ids.workflow_address("run") == "workflow/run"
+
+
+def test_only_new_requests_may_be_refused():
+    from protocol.signals import Forget, is_request
+
+    assert is_request(AgentMessage(sender="a", recipient="b", content="c"))
+    assert not is_request(Forget(run="r"))
+
+
+def test_a_tightened_schema_bounds_every_list_and_text_and_loosens_none():
+    import msgspec
+
+    from protocol.chat import ChatMessage, ChatRequest
+    from protocol.wire.openai import encode_request
+    from protocol.wire.profiles import EMBEDDED
+    from protocol.wire.schema import strict_schema, tightened
+
+    document = msgspec.json.decode(tightened(strict_schema(Review).schema, 4, 80))
+    issues = document["properties"]["issues"]
+    assert (issues["maxItems"], issues["items"]["maxLength"]) == (4, 80)
+    assert msgspec.json.decode(tightened(strict_schema(Review).schema, 99, 9999)) == msgspec.json.decode(
+        strict_schema(Review).schema
+    )
+    request = ChatRequest(
+        model="m", messages=(ChatMessage(role="user", content="x"),), schema=strict_schema(Plan), output="json_schema"
+    )
+    assert b'"maxItems":4' in encode_request(request, EMBEDDED)

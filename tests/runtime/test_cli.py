@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from runtime.fake_script import Fault, Script
 from runtime.fake_server import FakeServer
 from tests.runtime.command import ROOT, config, environment, troupe
@@ -255,13 +256,22 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path, server):
     command = f"{sys.executable} -m runtime run --tasks - --base-url {server.url} --model m --json --quiet | head -c 10"
     tasks = "\n".join(f"What is {n}?" for n in range(50)).encode()
     done = subprocess.run(
-        command, shell=True, cwd=tmp_path, env=environment(tmp_path), input=tasks, capture_output=True, timeout=60, check=False
+        command,
+        shell=True,
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        input=tasks,
+        capture_output=True,
+        timeout=60,
+        check=False,
     )
     assert b"Traceback" not in done.stderr
     assert b"BrokenPipe" not in done.stderr
 
 
-@pytest.mark.parametrize(("signals", "code"), [([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)])
+@pytest.mark.parametrize(
+    ("signals", "code"), [([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)]
+)
 def test_a_signal_ends_the_run_in_time_with_its_code(tmp_path, signals, code):
     with FakeServer(Script(latency=30.0)) as server:
         command = [sys.executable, "-m", "runtime", "run", TASK, "--base-url", server.url, "--model", "m"]
