@@ -249,7 +249,7 @@ class Agent(Conversational):
                 message, message_id=self._next_id(message), timestamp=message.timestamp or self.timestamp()
             )
         if message.metadata:
-            message = replace(message, metadata=deepcopy(message.metadata))
+            message = replace(message, metadata=_copied(message.metadata))
         mailbox = self.actor_inbox
         if mailbox.held is None:
             mailbox.held = {}
@@ -365,6 +365,13 @@ def read_output(text: str, returns: type[T], reader: Callable[[str], T | None] |
             error = str(wrong)
     value = reader(text) if reader is not None else None
     return (value, None) if value is not None else (None, error)
+
+
+def _copied(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Return a copy that shares nothing mutable; plain values, the common case, need no deep one."""
+    if all(isinstance(value, str | int | float | None) for value in metadata.values()):
+        return dict(metadata)
+    return deepcopy(metadata)
 
 
 def _text(value: Any) -> str:

@@ -103,8 +103,8 @@ class Gateway(Actor):
                 self._hold(message)
                 self._perform(decide.on_call(message, now))
             case AskAgain():
-                if message.step in (self.actor_inbox.held or {}):
-                    self._perform(decide.on_call(self.actor_inbox.held[message.step], now))
+                call = (self.actor_inbox.held or {}).get(message.step)
+                self._perform([] if call is None else decide.on_call(call, now))
             case Granted():
                 self._perform(decide.on_granted(message, now))
             case Refused():

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from protocol.limiter import DomainLimits
 
+POISONED = "the limiter failed on this request; the log names the error"
+
 
 class Due(Struct, frozen=True, kw_only=True, tag=True):
     """The timer of *domain* has fired."""
@@ -38,17 +40,18 @@ class Limiter(Actor):
         self._decide = Decisions(limits, fresh=fresh)
 
     def setup(self) -> None:
-        """Refuse the request that an earlier instance failed on: it would fail this one too."""
+        """Remember the step whose request an earlier instance failed on: it would fail this one too."""
         mailbox = self.actor_inbox
         culprit, mailbox.failed_on = mailbox.failed_on, None
         if isinstance(culprit, Acquire):
-            reason = "the limiter failed on this request; the log names the error"
-            self.tell(culprit.reply_to, Refused(lease=culprit.lease, kind=ErrorKind.INTERNAL, reason=reason))
+            mailbox.held = {**(mailbox.held or {}), step_of(culprit): None}
 
     def on_receive(self, message: Any) -> None:
         """Ask the machine and send what it says."""
         now = self.clock()
         match message:
+            case Acquire() if self.actor_inbox.held and step_of(message) in self.actor_inbox.held:
+                self.tell(message.reply_to, Refused(lease=message.lease, kind=ErrorKind.INTERNAL, reason=POISONED))
             case Acquire():
                 self._perform(self._decide.on_acquire(message, now))
             case Settle():
@@ -77,3 +80,8 @@ class Limiter(Actor):
                     self.after(after, Due(domain=domain), key=domain)
                 case Ignored(lease=lease, reason=reason):
                     self._directory.dead_letter(self.address, f"settlement ignored: {reason}", lease)
+
+
+def step_of(request: Acquire) -> str:
+    """Return the step that *request* is for, whichever attempt it is."""
+    return request.lease.rpartition("#")[0]

@@ -16,7 +16,7 @@ T = TypeVar("T")
 class Step(Generic[T]):
     """One awaited request: what is asked (``kind``, ``recipient``, ``content``), how, and how its answer reads."""
 
-    __slots__ = ("content", "kind", "options", "read", "recipient")
+    __slots__ = ("_fingerprint", "content", "kind", "options", "read", "recipient")
 
     def __init__(
         self,
@@ -31,6 +31,7 @@ class Step(Generic[T]):
         self.content = content
         self.read = read
         self.options = options or {}
+        self._fingerprint = ""
 
     def __await__(self) -> Generator[Step[T], Payload, T]:
         return self.read((yield self))
@@ -38,7 +39,9 @@ class Step(Generic[T]):
     @property
     def fingerprint(self) -> str:
         """What is compared on resume (rule 5): kind, recipient and what the coroutine passed, never how it was sent."""
-        return fingerprint(self.kind, self.recipient, self.content)
+        if not self._fingerprint:
+            self._fingerprint = fingerprint(self.kind, self.recipient, self.content)
+        return self._fingerprint
 
 
 def fingerprint(kind: str, recipient: str | None, content: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputMode, Usage
 from protocol.signals import Acquire, Amount, Answer, Cancel, Outcome, Perform, Reaffirm, Settle
@@ -41,13 +42,15 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 class ProviderInfo(Struct, frozen=True, kw_only=True):
     """A provider: the limiter's domain of its models, and how many callers it has at most.
 
-    ``domains`` names another domain by model key, where the configuration narrows a model's limits.
+    ``domains`` names another domain by model key, where the configuration narrows a model's limits. ``weighed`` says
+    that tokens or money are limited, so that every call is estimated before it goes.
     """
 
     key: str
     domain: str
     domains: dict[str, str] = {}
     callers: int = 64
+    weighed: bool = True
 
     def domain_of(self, model: str) -> str:
         """Return the domain that calls of the model with this key count in."""
@@ -215,12 +218,17 @@ OUTPUT_UNKNOWN = 4096
 """Output tokens reserved for a call that names no maximum."""
 
 
-def expected(call: ChatCall, request: ChatRequest, model: ModelInfo, estimate: Estimate) -> Amount:
-    """Return what *call* is expected to use: the estimated prompt with its schema, and the most it may answer."""
+def prompt_tokens(request: ChatRequest, estimate: Estimate) -> int:
+    """Return the estimated tokens of a request's prompt with its schema."""
     messages = request.messages
     if request.schema is not None:
         messages = (*messages, ChatMessage(role="system", content=bytes(request.schema.schema).decode()))
-    tokens = estimate(messages)
+    return estimate(messages)
+
+
+def expected(call: ChatCall, request: ChatRequest, model: ModelInfo, estimate: Estimate) -> Amount:
+    """Return what *call* is expected to use: the estimated prompt with its schema, and the most it may answer."""
+    tokens = prompt_tokens(request, estimate)
     output = OUTPUT_UNKNOWN if call.max_tokens is None else call.max_tokens
     cost = model.cost(Usage(input_tokens=tokens, output_tokens=output))
     return Amount(input_tokens=tokens, output_tokens=output, nano_usd=cost or 0)
@@ -247,8 +255,8 @@ def used(flight: Flight, result: Result, outcome: Outcome, estimate: Estimate) -
         if result.usage is not None:
             return result.usage
         said = estimate((ChatMessage(role="assistant", content=result.text),))
-        return Usage(input_tokens=flight.acquire.amount.input_tokens, output_tokens=said, exact=False)
-    return spent(flight.acquire) if outcome is Outcome.AMBIGUOUS else None
+        return replace(spent(flight, estimate), output_tokens=said)
+    return spent(flight, estimate) if outcome is Outcome.AMBIGUOUS else None
 
 
 def answer(call: ChatCall, result: ChatResult) -> AnswerStep:
@@ -258,9 +266,10 @@ def answer(call: ChatCall, result: ChatResult) -> AnswerStep:
     )
 
 
-def spent(acquire: Acquire) -> Usage:
+def spent(flight: Flight, estimate: Estimate) -> Usage:
     """Return what a call may have used whose end is unknown: its prompt, as estimated (wire.md 4.4)."""
-    return Usage(input_tokens=acquire.amount.input_tokens, exact=False)
+    tokens = flight.acquire.amount.input_tokens or prompt_tokens(flight.request, estimate)
+    return Usage(input_tokens=tokens, exact=False)
 
 
 def settlement(flight: Flight, result: Result, outcome: Outcome, usage: Usage | None) -> Settle:

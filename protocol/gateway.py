@@ -54,6 +54,7 @@ from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
 from protocol.policies.output_ladder import Dialect, learn, render
 from protocol.signals import (
+    Amount,
     Cancel,
     CancelStep,
     ChatCall,
@@ -251,7 +252,8 @@ class Gateway:
         call, dialect = state.call, self._dialects[state.model.key]
         if state.dialect is not dialect:
             state.dialect, state.request = dialect, render(call, state.model.name, dialect)
-            state.amount = expected(call, state.request, state.model, self._estimate)
+            weighed = self._providers[state.model.provider].weighed
+            state.amount = expected(call, state.request, state.model, self._estimate) if weighed else Amount()
         state.stage, state.since = "waiting", now
         return [self._ask(state)]
 
@@ -372,7 +374,7 @@ class Gateway:
                 flight = self._flights[state.acquire.lease]
                 flight.call = None
                 state.execution_ms += (now - flight.started) * 1000.0
-                state.usage += spent(flight.acquire)
+                state.usage += spent(flight, self._estimate)
                 return [] if flight.aborted else self._abort(flight)
             case "resting":
                 return [Unset(f"retry:{state.call.step}")]

@@ -35,9 +35,10 @@ from runtime.logs import keep_out
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from actors.caller import Line
     from protocol.signals import StartRun
     from protocol.wire.profiles import Profile
-    from runtime.config import Config, Provider
+    from runtime.config import Config, Limits, Provider
     from runtime.secret import Secret
 
 BUILT_IN: dict[str, type[Agent]] = {
@@ -96,6 +97,12 @@ def limits(config: Config) -> dict[str, DomainLimits]:
         )
         for domain, table in config.limits.items()
     }
+
+
+def _weighs(table: Limits) -> bool:
+    """Tell whether *table* limits tokens."""
+    rates = (table.tokens_per_minute, table.input_tokens_per_minute, table.output_tokens_per_minute)
+    return any(rate is not None for rate in rates)
 
 
 def settings(config: Config, role: str) -> RoleSettings:
@@ -168,7 +175,7 @@ class Models:
         self._config = config
         self._keys: dict[str, Secret | None] = {}
         self._urls: dict[str, str] = {}
-        self._lines: dict[str, ProviderLine] = {}
+        self._lines: dict[str, Line] = {}
         self._embedded: Any = None
 
     def open(self) -> None:
@@ -239,6 +246,7 @@ class Models:
                     own := {key: d for key, d in narrowed.items() if d in table and models[key].provider == provider}
                 ),
                 callers=sum(table[d].concurrency if d in table else MOST_CALLERS for d in {provider, *own.values()}),
+                weighed=any(d in table and _weighs(table[d]) for d in (provider, *own.values())),
             )
             for provider in self._config.provider
         }

@@ -1,46 +1,49 @@
-"""The desk: the edge of the system, where runs are opened from outside and their ends and events are handed out.
+"""The desk: the edge of the system, where runs are opened from outside and their events and ends are handed out.
 
-It runs on the shared loop like any actor, so that "is there a run with this id already?" is decided by one actor, not
-under a lock. Outside threads reach it through Pykka's ``ask`` with a timeout (``runtime/system.py``).
+It runs on the shared loop like any actor. What outside threads see of a run lies in its :class:`Run`, which outlives
+the desk's instances and the system itself: a handle gives results and events also after the end.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
+import pykka
 from msgspec import Struct
 
 from actors.base import Actor
 from protocol import ids
 from protocol.errors import ErrorKind
+from protocol.messages import WorkflowResult
 from protocol.signals import CancelRun, Progress, RunEnded, StartRun
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from protocol.messages import WorkflowResult
     from runtime.handle import Handle
 
-ENDED_KEPT = 10_000
-"""How many ended runs keep their handle, so that the same id and task give the same handle."""
-EVENTS_KEPT = 1000
+ENDED_KEPT = 100
+"""How many ended runs are kept for whoever submits the same id again; a handle in use is always found."""
+EVENTS_KEPT = 10_000
+"""How many events of one run are kept for whoever subscribes late; later ones reach only those who are there."""
 
 
 class Open(Struct, frozen=True, kw_only=True):
-    """Open a run; answered with its handle, or with the reason why not.
-
-    Holds a handle, so it never leaves the process.
-    """
+    """Start the run; its handle is among the runs already."""
 
     start: StartRun
-    handle: Any
 
 
 class Subscribe(Struct, frozen=True, kw_only=True):
-    """Call *sink* with each event of *run*, those that were there already first, and with its RunEnded last."""
+    """Call *sink* with each event of *run*, those that were there already first, and with its RunEnded last.
 
-    run: str
+    Holds a run and a function, so it never leaves the process.
+    """
+
+    run: Any
     sink: Any
 
 
@@ -51,103 +54,142 @@ class Close(Struct, frozen=True, kw_only=True):
 
 
 class Run:
-    """What the desk keeps of one run; it outlives the desk's instances."""
+    """One run as it is seen from outside."""
 
-    __slots__ = ("events", "handle", "result", "sinks", "start")
+    __slots__ = ("_ends", "events", "future", "result", "sinks", "start")
 
-    def __init__(self, start: StartRun, handle: Handle) -> None:
+    def __init__(self, start: StartRun) -> None:
         self.start = start
-        self.handle = handle
         self.result: WorkflowResult | None = None
         self.events: list[Progress] = []
         self.sinks: list[Callable[[Progress | RunEnded], object]] = []
+        self.future: pykka.ThreadingFuture[WorkflowResult] = pykka.ThreadingFuture()
+        self._ends = [True]
 
-    def hand_out(self, event: Progress | RunEnded) -> None:
-        """Call every sink; one that raises (its event loop is closed, say) is dropped."""
+    def add(self, event: Progress) -> None:
+        """Keep *event* and hand it out; a sink that raises (its event loop is closed, say) is dropped."""
+        if len(self.events) < EVENTS_KEPT:
+            self.events.append(event)
         for sink in list(self.sinks):
             try:
                 sink(event)
             except Exception:  # noqa: BLE001 (a watcher's fault is not the run's)
                 self.sinks.remove(sink)
 
+    def end(self, result: WorkflowResult) -> bool:
+        """Set the result, tell every sink, and return True; False when it has ended before. Any thread."""
+        try:
+            self._ends.pop()
+        except IndexError:
+            return False
+        self.result = result
+        self.future.set(result)
+        while self.sinks:
+            self._tell_end(self.sinks.pop(0))
+        return True
+
+    def stop(self, reason: str, kind: ErrorKind) -> bool:
+        """End the run from outside, since no actor will."""
+        return self.end(WorkflowResult(correlation_id=self.start.run, success=False, error=reason, error_kind=kind))
+
     def replay(self, sink: Callable[[Progress | RunEnded], object]) -> None:
-        """Give *sink* what there was, and the end if it has come; keep it for the rest otherwise."""
-        with suppress(Exception):  # a watcher's fault is not the run's
+        """Give *sink* what there was, and keep it for the rest; in the desk's thread, or when there is no desk.
+
+        The run may end in another thread meanwhile: whoever takes the sink out of the list tells it the end.
+        """
+        try:
             for event in self.events:
                 sink(event)
-            if self.result is not None:
-                sink(RunEnded(run=self.start.run, result=self.result))
-                return
+        except Exception:  # noqa: BLE001 (a watcher's fault is not the run's)
+            return
         self.sinks.append(sink)
+        if self.result is not None:
+            with suppress(ValueError):
+                self.sinks.remove(sink)
+                self._tell_end(sink)
+
+    def _tell_end(self, sink: Callable[[Progress | RunEnded], object]) -> None:
+        assert self.result is not None
+        with suppress(Exception):  # a watcher's fault is not the run's
+            sink(RunEnded(run=self.start.run, result=self.result))
+
+
+class Runs:
+    """The handles of a system by correlation id: of open runs, of the last that ended, and those still in use.
+
+    Any thread may call any method: each relies on single operations of a dict, which are atomic.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Handle] = {}
+        self._in_use: WeakValueDictionary[str, Handle] = WeakValueDictionary()
+        self._ended: deque[str] = deque()
+
+    def get(self, run: str) -> Handle | None:
+        """Return the handle of *run*; one that moves out of what is kept is among those in use before."""
+        return self._kept.get(run) or self._in_use.get(run)
+
+    def open(self, handle: Handle) -> Handle:
+        """Return the handle that is known by the id of *handle*: itself, when there was none."""
+        return self.get(handle.correlation_id) or self._kept.setdefault(handle.correlation_id, handle)
+
+    def ended(self, run: str) -> None:
+        """Keep the last that ended, and forget the oldest of them."""
+        self._ended.append(run)
+        if len(self._ended) > ENDED_KEPT:
+            oldest = self._ended.popleft()
+            self._in_use[oldest] = self._kept[oldest]
+            del self._kept[oldest]
+
+    def unended(self) -> list[Run]:
+        """Return the runs that have not ended."""
+        return [handle.run for handle in list(self._kept.values()) if handle.run.result is None]
 
 
 class Desk(Actor):
-    """Keeps the handles."""
+    """Opens runs and fills them with what the system tells of them."""
 
-    def __init__(self, runs: dict[str, Run]) -> None:
+    def __init__(self, runs: Runs) -> None:
         super().__init__()
-        self._runs: dict[str, Run] = runs
+        self._runs = runs
         self._closed: str | None = None
 
-    def on_receive(self, message: Any) -> Any:
+    def on_receive(self, message: Any) -> None:
         """Open, hand out, close."""
         match message:
             case Open():
-                return self._open(message)
+                self._open(message.start)
             case Progress():
                 self._progress(message)
             case RunEnded():
                 self._ended(message)
-            case Subscribe() if message.run in self._runs:
-                self._runs[message.run].replay(message.sink)
+            case Subscribe():
+                message.run.replay(message.sink)
             case Close():
                 self._close(message)
             case CancelRun():
                 self.tell(ids.SUPERVISOR, message)
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
-        return None
 
-    def _open(self, request: Open) -> Handle | str:
-        start = request.start
-        known = self._runs.get(start.run)
-        if known is not None:
-            same = (known.start.task, known.start.workflow, known.start.to) == (start.task, start.workflow, start.to)
-            return known.handle if same else f"run {start.run!r} exists already with another task"
-        if self._closed is not None:
-            return f"the system is {self._closed}"
-        self._runs[start.run] = Run(start, request.handle)
-        self._forget_old()
-        self.tell(ids.SUPERVISOR, start)
-        handle: Handle = request.handle
-        return handle
-
-    def _forget_old(self) -> None:
-        if len(self._runs) <= ENDED_KEPT + ENDED_KEPT // 10:
-            return
-        for id_ in [id_ for id_, run in self._runs.items() if run.result is not None][: len(self._runs) - ENDED_KEPT]:
-            del self._runs[id_]
+    def _open(self, start: StartRun) -> None:
+        if self._closed is None:
+            self.tell(ids.SUPERVISOR, start)
+        elif (handle := self._runs.get(start.run)) is not None:
+            handle.run.stop(f"the system is {self._closed}", ErrorKind.STOPPED)
 
     def _progress(self, event: Progress) -> None:
-        run = self._runs.get(event.run)
-        if run is not None and run.result is None:
-            if len(run.events) < EVENTS_KEPT:
-                run.events.append(event)
-            run.hand_out(event)
+        handle = self._runs.get(event.run)
+        if handle is not None and handle.run.result is None:
+            handle.run.add(event)
 
     def _ended(self, ended: RunEnded) -> None:
-        run = self._runs.get(ended.run)
-        if run is None or run.result is not None:
-            return
-        run.result = ended.result
-        run.handle.finish(ended.result)
-        run.hand_out(ended)
-        run.sinks.clear()
+        handle = self._runs.get(ended.run)
+        if handle is not None and handle.run.end(ended.result):
+            self._runs.ended(ended.run)
 
     def _close(self, close: Close) -> None:
         self._closed = close.reason
-        for id_, run in self._runs.items():
-            if run.result is None:
-                self.tell(
-                    ids.SUPERVISOR, CancelRun(run=id_, reason=f"the system is {close.reason}", kind=ErrorKind.STOPPED)
-                )
+        for run in self._runs.unended():
+            reason = f"the system is {close.reason}"
+            self.tell(ids.SUPERVISOR, CancelRun(run=run.start.run, reason=reason, kind=ErrorKind.STOPPED))

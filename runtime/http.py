@@ -213,7 +213,7 @@ class HttpCaller:
             return CallFailure(kind=ErrorKind.TIMEOUT, message=f"no complete reply from {self._host} in time")
         words = " ".join(self.scrub(_innermost(outcome)).translate(UNPRINTABLE).split())
         where = "the reply of" if flight.sent else "cannot reach"
-        return CallFailure(kind=ErrorKind.CONNECTION, message=f"{where} {self._host}: {words[:300]}")
+        return CallFailure(kind=ErrorKind.CONNECTION, message=f"{where} {self._host}: {words[:300]}", sent=flight.sent)
 
 
 def _innermost(error: object) -> str:

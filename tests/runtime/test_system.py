@@ -190,6 +190,8 @@ def test_nothing_is_left_of_many_systems(server):
     for _ in range(10):
         once()
     assert threading.active_count() == threads
+    for _ in range(200):  # the server, in this process too, hears of each hang-up in its own time
+        server.stats()
     assert len(os.listdir("/proc/self/fd")) <= files + 1
 
 
@@ -278,6 +280,8 @@ def test_a_handler_that_never_returns_fails_alone_and_is_replaced(server):
         assert stuck.result(10).error_kind is ErrorKind.STUCK
         assert healthy.result(10).success
         let_go.send(b"x")
+    release.close()
+    let_go.close()
 
 
 # --- servers that misbehave: error kind, number of requests, and a healthy run beside it
