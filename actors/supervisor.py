@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from actors.base import Actor
+from actors.base import Actor, in_words
 from actors.directory import ActorSpec
 from protocol import ids
 from protocol.errors import ErrorKind
@@ -46,13 +46,6 @@ class Register(Struct, frozen=True, kw_only=True, tag=True):
     specs: tuple[ActorSpec, ...]
 
 
-class RegisterWorkflow(Struct, frozen=True, kw_only=True, tag=True):
-    """Let runs be started by *name*. Holds a factory, so it never leaves the process."""
-
-    name: str
-    factory: Any
-
-
 class RestartLater(Struct, frozen=True, kw_only=True, tag=True):
     """The backoff of a failed child is over."""
 
@@ -74,8 +67,8 @@ class Supervisor(Actor):
                 self._decide.on_registered(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
 
-    def on_receive(self, message: Any) -> None:
-        """Route, start, cancel, restart."""
+    def on_receive(self, message: Any) -> Any:
+        """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""
         match message:
             case AgentMessage():
                 self._route(message)
@@ -98,11 +91,10 @@ class Supervisor(Actor):
             case RestartLater():
                 self.tell(message.address, Restart())
             case Register():
-                self._register(message)
-            case RegisterWorkflow():
-                self._workflows[message.name] = message.factory
+                return self._register(message)
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
+        return None
 
     def _route(self, message: AgentMessage) -> None:
         decision = self._decide.on_message(message)
@@ -116,10 +108,24 @@ class Supervisor(Actor):
         if holder is not None:
             self.tell(holder, message)
 
-    def _register(self, message: Register) -> None:
+    def _register(self, message: Register) -> str | None:
+        """Spawn a role's agents; return why not, when one cannot be."""
+        if any(spec.address in self._directory.mailboxes for spec in message.specs):
+            return f"the role {message.role!r} is played already"
         for spec in message.specs:
-            self.spawn(spec)
+            refusal = self._try_spawn(spec)
+            if refusal is not None:
+                return refusal
             self._decide.on_registered(message.role, spec.address)
+        return None
+
+    def _try_spawn(self, spec: ActorSpec) -> str | None:
+        """Spawn an actor of a user's class; return what its constructor raised, which is no failure of ours."""
+        try:
+            self.spawn(spec)
+        except BaseException as error:  # noqa: BLE001 (a user's constructor may raise anything, SystemExit too)
+            return f"{spec.address} cannot be made: {in_words(error)}"
+        return None
 
     def _start(self, start: StartRun) -> None:
         factory = self._workflows.get(start.workflow)
@@ -128,10 +134,12 @@ class Supervisor(Actor):
             self._refuse(start, f"no workflow is called {start.workflow!r}; there are: {known}")
             return
         address = ids.workflow_address(start.run)
-        self.spawn(ActorSpec(address=address, factory=lambda: factory(start), parent=self.address))
+        refusal = self._try_spawn(ActorSpec(address=address, factory=lambda: factory(start), parent=self.address))
+        if refusal is not None:
+            self._refuse(start, refusal, ErrorKind.HANDLER_ERROR)
 
-    def _refuse(self, start: StartRun, error: str) -> None:
-        result = WorkflowResult(correlation_id=start.run, success=False, error=error, error_kind=ErrorKind.BAD_REQUEST)
+    def _refuse(self, start: StartRun, error: str, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
+        result = WorkflowResult(correlation_id=start.run, success=False, error=error, error_kind=kind)
         self.tell(start.reply_to, RunEnded(run=start.run, result=result))
 
     def _run_ended(self, ended: RunEnded) -> None:

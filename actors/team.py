@@ -43,6 +43,7 @@ class Draft(Struct, kw_only=True):
     kept: bool = False
     rounds: int = 0
     note: str = ""
+    kind: ErrorKind | None = None
 
 
 class TeamWorkflow(Workflow):
@@ -119,7 +120,7 @@ class TeamWorkflow(Workflow):
 
     def _unfinished(self, draft: Draft, failure: TaskFailed) -> None:
         """A provider's failure is no judgement; an unreadable verdict ends the rounds and keeps the best."""
-        draft.note = str(failure.result.error)
+        draft.note, draft.kind = str(failure.result.error), failure.result.error_kind
         draft.kept = bool(draft.text) and failure.result.error_kind in NO_VERDICT
         self.report("draft.kept" if draft.kept else "draft.failed", subtask=draft.subtask, error=draft.note)
 
@@ -138,7 +139,7 @@ class TeamWorkflow(Workflow):
                 for d in self.drafts
             ),
             error=error or self.note or None,
-            error_kind=ErrorKind.INTERNAL if error else None,
+            error_kind=open_[0].kind or ErrorKind.INTERNAL if open_ else None,
         )
 
     def compose(self) -> str:

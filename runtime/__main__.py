@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from runtime.cli import main
+from runtime.interrupts import end_at_once
 
 if __name__ == "__main__":
+    end_at_once()
+    from runtime.cli import main
+
     sys.exit(main())

@@ -20,10 +20,10 @@ from actors.team import TeamRules, TeamWorkflow
 from actors.workflow import Workflow
 from protocol import ids
 from protocol.calls import ModelInfo, ProviderInfo
-from protocol.errors import ConfigError, ErrorKind, TroupeError
+from protocol.errors import ConfigError, TroupeError
 from protocol.gateway import Gateway as Decisions
 from protocol.limiter import DomainLimits
-from protocol.messages import PRIORITIES, WorkflowResult
+from protocol.messages import PRIORITIES
 from protocol.policies.backoff import Backoff
 from protocol.policies.token_estimate import estimate_messages
 from protocol.roles import AgentRole, RoleSettings
@@ -62,6 +62,29 @@ def correlation_id(text: str) -> str:
     return text
 
 
+def task(text: str) -> str:
+    """Return *text* when it can be sent anywhere; raises ``TroupeError`` otherwise."""
+    if not text.strip():
+        raise TroupeError("the task is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TroupeError(f"the task is not valid text: {error.reason} at character {error.start}") from None
+    return text
+
+
+def known(name: str, workflows: dict[str, Any]) -> str:
+    """Return *name* when a workflow is registered by it; raises ``TroupeError`` otherwise."""
+    if name not in workflows:
+        raise TroupeError(f"no workflow is called {name!r}; there are: {', '.join(sorted(workflows))}")
+    return name
+
+
+def same(one: StartRun, other: StartRun) -> bool:
+    """Tell whether two runs of one id do the same."""
+    return (one.task, one.workflow, one.to) == (other.task, other.workflow, other.to)
+
+
 def priority(name: str) -> int:
     """Return the class of *name*: high, normal or low."""
     if name not in PRIORITIES:
@@ -74,11 +97,6 @@ def timeout(seconds: float | None) -> float | None:
     if seconds is not None and not (isfinite(seconds) and seconds > 0.0):
         raise TroupeError(f"a timeout is a number of seconds above 0, not {seconds}")
     return seconds
-
-
-def stopped(start: StartRun, reason: str) -> WorkflowResult:
-    """Return the result of a run whose end nobody could tell any more."""
-    return WorkflowResult(correlation_id=start.run, success=False, error=reason, error_kind=ErrorKind.STOPPED)
 
 
 # --- limits, roles, workflows

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from protocol.errors import ConfigError
 from runtime import assembly
 from runtime.config import Config, read_key
-from runtime.run import print_out
+from runtime.terminal import print_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -7,16 +7,16 @@ user's error is one line on standard error, never a traceback. Standard output h
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from protocol.errors import ConfigError
+from protocol.errors import ConfigError, TroupeError
+from runtime.terminal import MOST_LINE, complain, open_all, print_out, printable, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DONE, FAILED, USAGE = 0, 1, 2
+DONE, USAGE, INTERRUPTED = 0, 2, 130
 NOT_BUILT = "is not built yet in this version"
 LATER_COMMANDS = {
     "init": "write a commented team.toml",
@@ -28,39 +28,43 @@ LATER_COMMANDS = {
     "cost": "what runs have cost",
     "replay": "run a record against another configuration",
 }
-LATER_OPTIONS = ("journal", "max_cost", "flow")
+LATER_OPTIONS = ("journal", "max_cost", "flow", "priority")
 
 
 class _Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line and exit 2."""
+    """An argument parser whose errors are one line and exit 2; no option may be shortened."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message} (see --help)\n")
+        self.exit(USAGE, f"{self.prog}: {printable(message, MOST_LINE)} (see --help)\n")
+
+
+class _NoKey(argparse.Action):
+    """Refuses a key on the command line, where every process of this machine can read it."""
+
+    def __call__(self, *_: Any) -> NoReturn:
+        raise ConfigError("a key is never given on the command line: name its environment variable in --api-key-env")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
+    open_all()
     try:
         options = _parser().parse_args(argv)
-        code = _dispatch(options)
+        command: Callable[[argparse.Namespace], int] = options.command
+        code = command(options)
         sys.stdout.flush()
-    except ConfigError as error:
-        sys.stderr.write(f"troupe: {error}\n")
+    except TroupeError as error:
+        complain(str(error))
         return USAGE
+    except KeyboardInterrupt:  # only where the caller of main has left Python's own handler
+        return INTERRUPTED
     except BrokenPipeError:
-        _swallow_stdout()
+        silence(1)
         return DONE
     return code
-
-
-def _dispatch(options: argparse.Namespace) -> int:
-    command: Callable[[argparse.Namespace], int] = options.command
-    return command(options)
-
-
-def _swallow_stdout() -> None:
-    """Let nothing more be written to a standard output that nobody reads."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 # --- commands
@@ -74,9 +78,9 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     for name in LATER_OPTIONS:
-        if getattr(options, name, None) is not None:
+        if getattr(options, name) not in {None, "normal"}:
             raise ConfigError(f"--{name.replace('_', '-')} {NOT_BUILT}")
-    from runtime.run import run  # noqa: PLC0415
+    from runtime.run import run  # noqa: PLC0415 (as above)
 
     return run(options)
 
@@ -84,19 +88,24 @@ def _run(options: argparse.Namespace) -> int:
 def _check(options: argparse.Namespace) -> int:
     if options.online:
         raise ConfigError(f"check --online {NOT_BUILT}")
-    from runtime.check import check  # noqa: PLC0415
+    if options.config is None:
+        raise ConfigError("check needs --config F")
+    from runtime.check import check  # noqa: PLC0415 (as above)
 
     return check(options.config)
 
 
 def _fake_server(options: argparse.Namespace) -> int:
-    from runtime.fake_server import main as serve  # noqa: PLC0415
+    from runtime.fake_server import main as serve  # noqa: PLC0415 (as above)
 
     arguments = ["--port", str(options.port), *(["--script", options.script] if options.script else [])]
     return serve(arguments)
 
 
 def _later(options: argparse.Namespace) -> int:
+    if {"-h", "--help"} & set(options.rest):
+        print_out(f"python -m runtime {options.name}: {LATER_COMMANDS[options.name]}; it {NOT_BUILT}")
+        return DONE
     raise ConfigError(f"{options.name} {NOT_BUILT}")
 
 
@@ -106,15 +115,16 @@ def _later(options: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m runtime",
+        usage="%(prog)s [COMMAND] [options]",
         description="Troupe: teams of LLM agents as actors. Without a command: the demo.",
-        formatter_class=lambda prog: argparse.HelpFormatter(prog, max_help_position=20),
+        formatter_class=_narrow,
         epilog="Exit codes: 0 done, 1 a workflow failed, 2 usage. Keys: environment only.",
     )
     parser.set_defaults(command=_demo, task=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="python -m runtime")
     _add_run(commands)
     check = commands.add_parser("check", help="check a configuration before anything is spent")
-    check.add_argument("--config", metavar="F", required=True, help="the TOML file")
+    check.add_argument("--config", metavar="F", help="the TOML file")
     check.add_argument("--online", action="store_true", help="one tiny call per model (not built yet)")
     check.set_defaults(command=_check)
     fake = commands.add_parser("fake-server", help="serve a scripted OpenAI-compatible team on loopback")
@@ -123,38 +133,42 @@ def _parser() -> argparse.ArgumentParser:
     fake.set_defaults(command=_fake_server)
     for name, text in LATER_COMMANDS.items():
         later = commands.add_parser(name, help=f"{text} (not built yet)", add_help=False, prefix_chars="\0")
-        later.add_argument("rest", nargs="*")
+        later.add_argument("rest", nargs=argparse.REMAINDER)
         later.set_defaults(command=_later, name=name)
     return parser
 
 
+def _narrow(prog: str) -> argparse.HelpFormatter:
+    return argparse.HelpFormatter(prog, max_help_position=22)
+
+
 def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
-    run = commands.add_parser("run", help="run one task, or many with --tasks")
-    run.add_argument("task", nargs="?", metavar="TASK", help="the task; - reads it from standard input")
-    run.add_argument(
-        "--tasks",
-        metavar="F",
-        help="one task a line, or JSON lines {task, id?, priority?, flow?, timeout?}; - is standard input",
+    """Add the run command; its help fits a terminal of 80 by 24."""
+    usage = "%(prog)s (TASK|- | --tasks F|-) [options]"
+    run = commands.add_parser(
+        "run", help="run one task, or many with --tasks", usage=usage, add_help=False, formatter_class=_narrow
     )
-    where = run.add_argument_group("where the model is")
-    where.add_argument("--config", metavar="F", help="a TOML configuration")
-    where.add_argument("--base-url", metavar="U", help="an OpenAI-compatible endpoint")
-    where.add_argument("--model", metavar="M", help="the model's name there")
-    where.add_argument("--provider", choices=["openai", "anthropic"], help="its kind (default: openai)")
-    where.add_argument("--api-key-env", metavar="NAME", help="the environment variable that holds the key")
-    how = run.add_argument_group("how it runs")
-    how.add_argument("--id", metavar="ID", help="correlation id of the run")
-    how.add_argument("--timeout", type=_seconds, metavar="S", help="seconds for the whole run")
-    how.add_argument("--priority", choices=["high", "normal", "low"], default="normal", help="only normal is built yet")
-    how.add_argument("--flow", metavar="NAME", help="tenant for fair scheduling (not built yet)")
-    how.add_argument("--max-cost", metavar="USD", help="hard budget (not built yet)")
-    how.add_argument("--journal", metavar="F", help="keep a journal (not built yet)")
-    how.add_argument("--no-journal", action="store_true", help="accepted: there is no journal yet")
-    out = run.add_argument_group("what comes out")
-    out.add_argument("--json", action="store_true", help="one JSON document per workflow on standard output")
-    out.add_argument("--out", metavar="DIR", help="write each output and result into DIR")
-    out.add_argument("--events", metavar="F", help="write events to F as JSON lines")
-    out.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    add = run.add_argument_group("arguments").add_argument
+    add("task", nargs="?", metavar="TASK", help="the task; - reads it from standard input")
+    add("--tasks", metavar="F", help="a task a line, or JSON {task, id, timeout}")
+    add("--config", metavar="F", help="a TOML configuration; the next four override it")
+    add("--base-url", metavar="U", help="an OpenAI-compatible endpoint")
+    add("--model", metavar="M", help="the model's name there")
+    add("--provider", metavar="KIND", choices=["openai", "anthropic"], help="openai; anthropic is not built yet")
+    add("--api-key-env", metavar="NAME", help="the environment variable that holds the key")
+    add("--id", metavar="ID", help="correlation id of the run")
+    add("--timeout", type=_seconds, metavar="S", help="seconds for the whole run")
+    add("--json", action="store_true", help="one JSON document per workflow on standard output")
+    add("--out", metavar="DIR", help="write each output and result into DIR")
+    add("--events", metavar="F", help="write events to F as JSON lines")
+    add("--quiet", action="store_true", help="no progress and no summary")
+    add("--priority", metavar="P", choices=["high", "normal", "low"], help="normal; high and low are not built yet")
+    add("--flow", metavar="NAME", help="tenant for fair scheduling (not built yet)")
+    add("--max-cost", metavar="USD", help="hard budget (not built yet)")
+    add("--journal", metavar="F", help="keep a journal (not built yet)")
+    add("--no-journal", action="store_true", help="accepted: there is no journal yet")
+    add("-h", "--help", action="help", help="show this help and exit")
+    add("--api-key", nargs="?", action=_NoKey, help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
 
 

@@ -11,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.config import Config
 from runtime.logs import to_stderr
-from runtime.run import Batch, Outlet, TaskLine, checked, say
+from runtime.outlet import Outlet
+from runtime.run import Batch
+from runtime.tasks import TaskLine, checked
+from runtime.terminal import say
 
 if TYPE_CHECKING:
     import argparse

@@ -5,29 +5,34 @@ Safe in any thread, awaitable in any event loop.
 
 from __future__ import annotations
 
-import asyncio
+import os
 from typing import TYPE_CHECKING, Any
 
 import pykka
 
+from protocol.errors import TroupeError
 from protocol.signals import CancelRun, Progress, RunEnded
 from runtime.channel import Channel
 from runtime.desk import Subscribe
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import AsyncIterator, Callable, Generator, Iterator
 
     from protocol.messages import WorkflowResult
+    from runtime.desk import Run
+
+FORKED = "the system was started before os.fork(): threads do not survive a fork; start a system in the child"
 
 
 class Handle:
     """One run. ``correlation_id`` names it in every message, log line and event."""
 
-    def __init__(self, correlation_id: str, tell: Callable[[Any], None]) -> None:
-        self.correlation_id = correlation_id
+    def __init__(self, run: Run, tell: Callable[[Any], None]) -> None:
+        self.correlation_id = run.start.run
+        self.run = run
         self._tell = tell
-        self._future: pykka.ThreadingFuture[WorkflowResult] = pykka.ThreadingFuture()
-        self._result: WorkflowResult | None = None
+        self._pid = os.getpid()
 
     def __repr__(self) -> str:
         return f"<Handle {self.correlation_id} {'ended' if self.done() else 'running'}>"
@@ -37,23 +42,28 @@ class Handle:
 
         Raises ``TimeoutError`` after *timeout* seconds; the run goes on.
         """
+        self._living()
         try:
-            result: WorkflowResult = self._future.get(timeout=timeout)
+            result: WorkflowResult = self.run.future.get(timeout=timeout)
         except pykka.Timeout:
             raise TimeoutError(f"{self.correlation_id} has not ended within {timeout:g} s; it goes on") from None
         return result
 
     def done(self) -> bool:
         """Tell whether the run has ended."""
-        return self._result is not None
+        return self.run.result is not None
 
     def cancel(self) -> None:
         """Cancel the run; its result then says so and keeps the drafts that exist. Does nothing after the end."""
-        self._tell(CancelRun(run=self.correlation_id))
+        if self._living():
+            self._tell(CancelRun(run=self.correlation_id))
 
     def subscribe(self, sink: Callable[[Progress | RunEnded], object]) -> None:
         """Call *sink* with each event from the first on, and the RunEnded last; in the system's thread: never block."""
-        self._tell(Subscribe(run=self.correlation_id, sink=sink))
+        if self._living():
+            self._tell(Subscribe(run=self.run, sink=sink))
+        else:
+            self.run.replay(sink)
 
     def events(self) -> Iterator[Progress]:
         """Iterate over the run's events, from its first to its last; blocks between them and ends with the run."""
@@ -64,6 +74,8 @@ class Handle:
 
     async def aevents(self) -> AsyncIterator[Progress]:
         """Iterate over the run's events in the running event loop."""
+        import asyncio  # noqa: PLC0415 (whoever awaits has it; a program without an event loop never loads it)
+
         queue: asyncio.Queue[Progress | RunEnded] = asyncio.Queue()
         loop = asyncio.get_running_loop()
         self.subscribe(lambda event: loop.call_soon_threadsafe(queue.put_nowait, event))
@@ -75,21 +87,27 @@ class Handle:
         return self._wait().__await__()
 
     async def _wait(self) -> WorkflowResult:
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Future[WorkflowResult] = loop.create_future()
+        import asyncio  # noqa: PLC0415 (as above)
 
-        def settle(event: RunEnded) -> None:
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+
+        def settle() -> None:
             if not ended.done():
-                ended.set_result(event.result)
+                ended.set_result(None)
 
         def sink(event: Progress | RunEnded) -> None:
             if isinstance(event, RunEnded):
-                loop.call_soon_threadsafe(settle, event)
+                loop.call_soon_threadsafe(settle)
 
         self.subscribe(sink)
-        return await ended
+        await ended
+        return self.result()
 
-    def finish(self, result: WorkflowResult) -> None:
-        """Set the result; called once, by the desk."""
-        self._result = result
-        self._future.set(result)
+    def _living(self) -> bool:
+        """Tell whether the run still goes on. Raises ``TroupeError`` where it does so in another process only."""
+        if self.done():
+            return False
+        if os.getpid() != self._pid:
+            raise TroupeError(FORKED)
+        return True

@@ -144,6 +144,7 @@ class HttpCaller:
 
     def close(self) -> None:
         """Close the connection. Runs in the caller's thread."""
+        self._adapter.pool.close()  # the adapter would leave it to the garbage collector
         self._adapter.close()
         self._line.close()
 

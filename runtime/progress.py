@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
+from runtime.terminal import printable, say
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from protocol.signals import Progress
-
-WIDTH = 72
-
-
-def printable(text: str, width: int = WIDTH) -> str:
-    """Return *text* on one line without control characters, cut to *width* characters."""
-    one_line = " ".join(text.split())
-    safe = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in one_line)
-    return safe if len(safe) <= width else safe[: width - 3] + "..."
 
 
 class ProgressLines:
@@ -26,7 +18,7 @@ class ProgressLines:
     def __init__(self, began: float, *, several: bool = False, write: Callable[[str], object] | None = None) -> None:
         self._began = began
         self._several = several
-        self._write = write or _to_stderr
+        self._write = write or say
         self._asked: dict[str, tuple[str, str]] = {}
 
     def show(self, event: Progress) -> None:
@@ -45,16 +37,10 @@ class ProgressLines:
             case "task.finished" | "task.failed":
                 return self._ended(name, facts)
             case "plan.made":
-                subtasks = facts.get("subtasks", ())
-                return "\n".join(
-                    [
-                        f"plan with {len(subtasks)} subtasks:",
-                        *(f"{'':>12}{n}. {printable(s)}" for n, s in enumerate(subtasks, 1)),
-                    ]
-                )
+                return self._plan(facts.get("subtasks", ()))
             case "plan.skipped":
-                why = ", ".join(facts.get("reasons", ())) or "a small task"
-                return f"no plan: {why} (complexity {facts.get('score', 0.0):.2f})"
+                why = " and ".join(facts.get("reasons", ())) or "is a small one"
+                return f"no plan: the task {why} (complexity {facts.get('score', 0.0):.2f})"
             case "plan.failed":
                 return f"no plan could be had ({printable(str(facts.get('error')))}): one coder does the whole task"
             case "draft.accepted" | "draft.rejected" | "draft.kept":
@@ -62,6 +48,14 @@ class ProgressLines:
             case "draft.failed":
                 return f"failed: {printable(facts.get('subtask', ''), 40)}: {printable(str(facts.get('error')))}"
         return None
+
+    @staticmethod
+    def _plan(subtasks: Sequence[str]) -> str | None:
+        """Return the plan, a line each; a plan of one part says no more than what its coder begins."""
+        if len(subtasks) < 2:
+            return None
+        parts = (f"{'':>12}{n}. {printable(subtask)}" for n, subtask in enumerate(subtasks, 1))
+        return "\n".join((f"plan with {len(subtasks)} subtasks:", *parts))
 
     def _ended(self, name: str, facts: dict[str, Any]) -> str:
         role, content = self._asked.pop(facts["step"], ("team", ""))
@@ -76,7 +70,3 @@ class ProgressLines:
     def _judged(how: str, facts: dict[str, Any]) -> str:
         score = f" with {facts['score']} of 10" if facts.get("score") is not None else ""
         return f"{how}{score}: {printable(facts.get('subtask', ''), 48)}"
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)  # noqa: T201 (this is the command line's own output)

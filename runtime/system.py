@@ -15,7 +15,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import time
@@ -24,28 +23,29 @@ from typing import TYPE_CHECKING, Any, Self
 
 import pykka
 
+from actors.base import in_words
 from actors.directory import ActorSpec, Directory
 from actors.limiter import Limiter
 from actors.recorder import Recorder
-from actors.supervisor import Register, RegisterWorkflow, Supervisor
+from actors.supervisor import Register, Supervisor
 from actors.worker import CREW, Crew
-from actors.workflow import DirectWorkflow
+from actors.workflow import DirectWorkflow, Workflow
 from protocol import ids
-from protocol.errors import TroupeError
-from protocol.signals import RunEnded, StartRun, Stop
+from protocol.errors import ConfigError, ErrorKind, TroupeError
+from protocol.signals import StartRun, Stop
 from runtime import assembly
 from runtime.config import Config
-from runtime.desk import Close, Desk, Open, Run, Subscribe
-from runtime.handle import Handle
+from runtime.desk import Close, Desk, Open, Run, Runs, Subscribe
+from runtime.handle import FORKED, Handle
 from runtime.logs import get_logger
 from runtime.loop import PinnedDispatcher, SharedDispatcher
 from runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from threading import Thread
 
     from actors.agent import Agent
-    from actors.workflow import Workflow
     from protocol.signals import ChildFailed, DeadLetter
 
 EDGE_TIMEOUT = 10.0
@@ -63,8 +63,9 @@ class ActorSystem:
 
     def __init__(self, config: Config | None = None) -> None:
         self.config = config or Config()
-        self._pid = 0
-        self._running = False
+        self._pid = os.getpid()
+        self._started = self._stopped = False
+        self._refusal = "the system is not running: use it in a with block, or call start() first"
         self._shared = SharedDispatcher()
         pinned = PinnedDispatcher()
         self._pinned = pinned
@@ -75,7 +76,7 @@ class ActorSystem:
         self.directory.on_collapse = self._on_collapse
         self._watchdog = Watchdog(self.directory, (self._shared, pinned), self._on_slow)
         self._workflows: dict[str, Callable[[StartRun], Workflow]] = {"direct": DirectWorkflow}
-        self._runs: dict[str, Run] = {}
+        self._runs = Runs()
         self._models = assembly.Models(self.config)
 
     # --- life
@@ -83,20 +84,26 @@ class ActorSystem:
     def start(self) -> Self:
         """Start the actors; returns at once, or after the embedded model is there.
 
-        Raises ``ConfigError`` for what cannot work.
+        Raises ``ConfigError`` for what cannot work, ``TroupeError`` when it was stopped before: make a new one then.
         """
-        if self._running:
+        if self._started:
+            self._check()
             return self
-        self._models.open()
         self._workflows |= assembly.workflows(self.config)
-        self._pid = os.getpid()
-        self._running = True
-        self._shared.start()
-        for spec in self._tree():
-            self.directory.spawn(spec)
-        for role, specs in assembly.agents(self.config).items():
-            self._ask(ids.SUPERVISOR, Register(role=role, specs=specs))
+        agents = assembly.agents(self.config)
+        self._pid, self._started = os.getpid(), True
+        try:
+            self._models.open()
+            self._shared.start()
+            for spec in self._tree():
+                self.directory.spawn(spec)
+            for role, specs in agents.items():
+                self._cast(role, specs)
+        except BaseException:
+            self.stop()
+            raise
         self._watchdog.start()
+        self._refusal = ""
         return self
 
     def _tree(self) -> list[ActorSpec]:
@@ -105,9 +112,7 @@ class ActorSystem:
         gateway = self._models.gateway
 
         def child(address: str, factory: Callable[[], Any], *watchers: str) -> ActorSpec:
-            return ActorSpec(
-                address=address, factory=factory, parent=ids.SUPERVISOR, watchers=watchers, vital=True
-            )
+            return ActorSpec(address=address, factory=factory, parent=ids.SUPERVISOR, watchers=watchers, vital=True)
 
         return [
             ActorSpec(address=ids.SUPERVISOR, factory=lambda: Supervisor(self._workflows)),
@@ -120,43 +125,48 @@ class ActorSystem:
 
     def stop(self, timeout: float = 10.0) -> None:
         """Stop within *timeout* seconds: cancel what runs, let it end, then end every thread. May be called again."""
-        if not self._running or os.getpid() != self._pid:
+        if not self._started or self._stopped or os.getpid() != self._pid:
             return
-        deadline = time.monotonic() + timeout
-        self._drain(time.monotonic() + timeout / 2)
-        self._running = False
+        self._stopped = True
+        self._refusal = "the system is not running: it has been stopped, and stays so; make a new one"
+        now = time.monotonic()
+        self._drain(now + timeout / 2)
+        threads = self._threads()
         self._watchdog.stop()
         self._models.abort()
         last = (ids.DESK, ids.SUPERVISOR)
         for address in (*(a for a in list(self.directory.mailboxes) if a not in last), *last):
             self.directory.send(address, Stop(reason="the system was stopped"))
-        for dispatcher in (self._pinned, self._shared):
-            dispatcher.stop()
-        self._join(deadline)
+        self._shared.stop()
+        self._pinned.stop()
+        self._join(threads, now + timeout)
+        self._pinned.stop()
+        self._join(self._threads(), now + timeout)  # hired while the others ended
         self._models.close()
-        self._abandon("the system was stopped")
+        self._abandon("the system was stopped", ErrorKind.STOPPED)
 
     def _drain(self, until: float) -> None:
         """Take no new runs, cancel those that are open, and wait for their ends."""
-        try:
-            self._ask(ids.DESK, Close(reason="stopping"))
-            for run in list(self._runs.values()):
-                run.handle.result(timeout=max(0.0, until - time.monotonic()))
-        except (pykka.Timeout, TimeoutError, pykka.ActorDeadError, TroupeError) as error:
-            _log.warning("system.stopped_hard", reason=str(error))
+        self.directory.send(ids.DESK, Close(reason="stopping"))
+        for run in self._runs.unended():
+            try:
+                run.future.get(timeout=max(0.0, until - time.monotonic()))
+            except pykka.Timeout:
+                _log.warning("system.stopped_hard", open=len(self._runs.unended()))
+                return
 
-    def _abandon(self, reason: str) -> None:
-        """End what is still open when no actor runs any more, so that nobody waits for ever."""
-        for run in list(self._runs.values()):
-            if run.result is None:
-                run.result = assembly.stopped(run.start, reason)
-                run.handle.finish(run.result)
-                run.hand_out(RunEnded(run=run.start.run, result=run.result))
+    def _abandon(self, reason: str, kind: ErrorKind) -> None:
+        """End what is still open when no actor will, so that nobody waits for ever."""
+        for run in self._runs.unended():
+            run.stop(reason, kind)
 
-    def _join(self, deadline: float) -> None:
-        threads = [*self._pinned.threads(), *self._shared.threads(), self._watchdog.thread, *self._watchdog.stuck]
+    def _threads(self) -> list[Thread]:
+        return [*self._pinned.threads(), *self._shared.threads(), self._watchdog.thread, *self._watchdog.stuck]
+
+    @staticmethod
+    def _join(threads: list[Thread], deadline: float) -> None:
         for thread in threads:
-            if thread.is_alive():
+            if thread.ident is not None:  # it was started
                 thread.join(max(0.0, deadline - time.monotonic()))
         stuck = [thread.name for thread in threads if thread.is_alive()]
         if stuck:
@@ -169,23 +179,25 @@ class ActorSystem:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        return await asyncio.to_thread(self.start)
+        from asyncio import to_thread  # noqa: PLC0415 (a program without an event loop never loads it)
+
+        return await to_thread(self.start)
 
     async def __aexit__(self, *_: object) -> None:
-        await asyncio.to_thread(self.stop)
+        from asyncio import to_thread  # noqa: PLC0415 (as above)
+
+        await to_thread(self.stop)
 
     # --- what an application says
 
     def register(self, agent: type[Agent], *, role: str | None = None, instances: int = 1) -> None:
         """Let *instances* of *agent* play *role* (the class's own when None), with the settings of ``[roles.<role>]``.
 
-        Raises ``ConfigError`` for a name that is none, or a role that is played already.
+        Raises ``ConfigError`` for a name that is none, a class that cannot be made, or a role that is played already.
         """
         name, specs = assembly.pool(self.config, agent, role, instances)
         self._check()
-        if any(spec.address in self.directory.mailboxes for spec in specs):
-            raise TroupeError(f"the role {name!r} is played already")
-        self._ask(ids.SUPERVISOR, Register(role=name, specs=specs))
+        self._cast(name, specs)
 
     def submit(
         self,
@@ -205,12 +217,9 @@ class ActorSystem:
         handle; with another task ``TroupeError``.
         """
         self._check()
-        run = assembly.correlation_id(correlation_id or f"run-{secrets.token_hex(6)}")
-        if not task.strip():
-            raise TroupeError("the task is empty")
         start = StartRun(
-            run=run,
-            task=task,
+            run=assembly.correlation_id(correlation_id or f"run-{secrets.token_hex(6)}"),
+            task=assembly.task(task),
             workflow=self._workflow_name(workflow, to),
             to=to,
             priority=assembly.priority(priority),
@@ -218,10 +227,12 @@ class ActorSystem:
             timeout=assembly.timeout(timeout),
             reply_to=ids.DESK,
         )
-        answer = self._ask(ids.DESK, Open(start=start, handle=Handle(run, self._tell_desk)))
-        if isinstance(answer, str):
-            raise TroupeError(answer)
-        handle: Handle = answer
+        new = Handle(Run(start), self._tell_desk)
+        handle = self._runs.open(new)
+        if handle is new:
+            self._tell_desk(Open(start=start))
+        elif not assembly.same(handle.run.start, start):
+            raise TroupeError(f"run {start.run!r} exists already with another task")
         return handle
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -231,40 +242,53 @@ class ActorSystem:
     # --- inside
 
     def _workflow_name(self, workflow: type[Workflow] | str | None, to: str | None) -> str:
+        """Return the name that *workflow* is registered by; two classes of one name get two."""
         if to is not None:
             return "direct"
-        if workflow is None:
-            return self.config.team.workflow
-        if isinstance(workflow, str):
-            return workflow
-        name = f"{workflow.__module__}:{workflow.__qualname__}"
-        self.directory.send(ids.SUPERVISOR, RegisterWorkflow(name=name, factory=workflow))
+        if not isinstance(workflow, type):
+            return assembly.known(workflow or self.config.team.workflow, self._workflows)
+        if not issubclass(workflow, Workflow):
+            raise TroupeError(f"workflow is a subclass of actors.Workflow or the name of one, not {workflow!r}")
+        base = name = f"{workflow.__module__}:{workflow.__qualname__}"
+        numbers = count(2)
+        while self._workflows.setdefault(name, workflow) is not workflow:
+            name = f"{base}#{next(numbers)}"
         return name
 
     def _check(self) -> None:
-        if not self._running:
-            raise TroupeError("the system is not running: use it in a with block, or call start() first")
-        if os.getpid() != self._pid:
-            raise TroupeError(
-                "the system was started before os.fork(): threads do not survive a fork; start a system in the child"
-            )
+        if self._started and os.getpid() != self._pid:
+            raise TroupeError(FORKED)
+        if self._refusal:
+            raise TroupeError(self._refusal)
+
+    def _cast(self, role: str, specs: tuple[ActorSpec, ...]) -> None:
+        refusal = self._ask(ids.SUPERVISOR, Register(role=role, specs=specs))
+        if refusal is not None:
+            raise ConfigError(refusal)
 
     def _ask(self, address: str, message: Any) -> Any:
-        mailbox = self.directory.mailboxes.get(address)
-        if mailbox is None or mailbox.actor is None:
-            raise TroupeError("the system has stopped")
-        return mailbox.actor.actor_ref.ask(message, timeout=EDGE_TIMEOUT)
+        """Ask an actor from outside. Raises ``TroupeError`` when it does not answer."""
+        try:
+            return self.directory.mailboxes[address].actor.actor_ref.ask(message, timeout=EDGE_TIMEOUT)  # type: ignore[union-attr]
+        except (KeyError, AttributeError, pykka.ActorDeadError, pykka.Timeout) as error:
+            raise TroupeError(f"the system does not answer: {in_words(error)}") from None
 
     def _tell_desk(self, message: Any) -> None:
-        """Pass on what a handle says; after the end of the system a late subscriber still gets what there was."""
-        if self._running:
-            self.directory.send(ids.DESK, message)
-        elif isinstance(message, Subscribe):
-            self._runs[message.run].replay(message.sink)
+        """Pass on what is said outside; what the desk cannot take any more comes back as a dead letter."""
+        self.directory.send(ids.DESK, message)
 
     # --- what is logged
 
     def _on_dead_letter(self, letter: DeadLetter) -> None:
+        """Keep and log it. What was said to a desk that is gone is done here, so that nobody waits for ever."""
+        if isinstance(letter.message, Subscribe):
+            letter.message.run.replay(letter.message.sink)
+            return
+        if isinstance(letter.message, (Open, StartRun)) and letter.to in {ids.DESK, ids.SUPERVISOR}:
+            start = letter.message.start if isinstance(letter.message, Open) else letter.message
+            handle = self._runs.get(start.run)
+            if handle is not None:
+                handle.run.stop("the system was stopped", ErrorKind.STOPPED)
         self.directory.dead.append(letter)
         _log.info("letter.died", to=letter.to, reason=letter.reason, message=type(letter.message).__name__)
 
@@ -279,8 +303,10 @@ class ActorSystem:
         )
 
     def _on_collapse(self, news: ChildFailed) -> None:
+        """Nothing can go on: end every run, and take no more."""
+        self._refusal = f"the system has collapsed: {news.address} failed too often: {news.error}"
         _log.critical("system.collapsed", actor=news.address, error=news.error)
-        self._abandon(f"the system collapsed: {news.error}")
+        self._abandon(self._refusal, ErrorKind.INTERNAL)
 
     def _on_slow(self, address: str, message: str, seconds: float) -> None:
         _log.warning("loop.held", actor=address, message=message, seconds=round(seconds, 2))

@@ -1,4 +1,4 @@
-"""A provider without a network: scripted lines, callers that take virtual time, and a stage with all that a call needs."""
+"""A provider without a network: scripted lines, callers that take virtual time, a stage with all that a call needs."""
 
 from __future__ import annotations
 
@@ -109,9 +109,7 @@ class SlowCaller(Actor):
     def _report(self, outcome):
         perform, self.busy = self.busy, None
         self.cancel_timer("call")
-        self.tell(
-            perform.reply_to, Performed(call=perform.call, caller=self.address, outcome=outcome, elapsed_ms=7.0)
-        )
+        self.tell(perform.reply_to, Performed(call=perform.call, caller=self.address, outcome=outcome, elapsed_ms=7.0))
         mail, self.mail = self.mail, []
         for message in mail:
             self.tell(self.address, message)

@@ -1,4 +1,4 @@
-"""The gateway's shell: a call from request to answer, and what becomes of calls when callers, limiter or gateway fail."""
+"""The gateway's shell: a call from request to answer, also when callers, limiter or gateway fail meanwhile."""
 
 from __future__ import annotations
 

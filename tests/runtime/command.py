@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
+NOWHERE = "http://127.0.0.1:9/v1"
+"""An address on this machine at which nobody listens."""
 FAST = """
 [retry]
 base = 0.01
@@ -29,15 +31,27 @@ class Ran(NamedTuple):
     err: str
 
     @property
-    def results(self) -> list[dict]:
+    def documents(self) -> list[dict]:
+        """Standard output as JSON lines, cut as a careless reader cuts lines."""
         return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def results(self) -> dict[str, dict]:
+        """The documents of runs by their ids."""
+        return {document["correlation_id"]: document for document in self.documents if "correlation_id" in document}
 
     @property
     def one_line(self) -> str:
         """Standard error, which must be one line and no traceback."""
-        assert "Traceback" not in self.err
-        assert self.err.count("\n") == 1, self.err
-        return self.err.strip()
+        (line,) = self.lines
+        return line
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines of standard error, none of them a traceback's."""
+        assert "Traceback" not in self.err, self.err
+        assert "Error" not in self.err, self.err
+        return self.err.splitlines()
 
 
 def environment(home: Path, **more: str) -> dict[str, str]:
@@ -46,12 +60,20 @@ def environment(home: Path, **more: str) -> dict[str, str]:
 
 
 def troupe(home: Path, *arguments: str, stdin: str | bytes = b"", **env: str) -> Ran:
-    data = stdin.encode() if isinstance(stdin, str) else stdin
+    return ran(home, [sys.executable, "-m", "runtime", *arguments], stdin, **env)
+
+
+def in_shell(home: Path, arguments: str, ending: str, stdin: str | bytes = b"", **env: str) -> Ran:
+    """Run the command in a shell that goes on with *ending*: redirections, pipes."""
+    return ran(home, ["bash", "-c", f'"{sys.executable}" -m runtime {arguments} {ending}'], stdin, **env)
+
+
+def ran(home: Path, command: list[str], stdin: str | bytes, **env: str) -> Ran:
     done = subprocess.run(
-        [sys.executable, "-m", "runtime", *arguments],
+        command,
         cwd=home,
         env=environment(home, **env),
-        input=data,
+        input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
         timeout=60,
         check=False,

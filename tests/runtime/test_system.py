@@ -317,9 +317,9 @@ def test_a_server_that_misbehaves_fails_its_call_and_no_other(name):
     assert "\n" not in task.error
 
 
-def test_a_429_without_a_hint_is_waited_out():
+def test_a_429_is_waited_out():
     with (
-        FakeServer(Script(rate_limit=RateLimit(per_second=20, burst=2))) as server,
+        FakeServer(Script(rate_limit=RateLimit(per_second=50, burst=2))) as server,
         system_for(server, NEVER) as system,
     ):
         assert all(h.result(30).success for h in [system.submit(f"What is {n}?") for n in range(4)])

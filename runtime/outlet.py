@@ -1,0 +1,124 @@
+"""Where results, events and progress go: standard output, standard error, files."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import msgspec
+
+from protocol.errors import ConfigError
+from runtime.progress import ProgressLines
+from runtime.summary import lines, total
+from runtime.terminal import complain, print_out, say
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Callable
+    from contextlib import ExitStack
+
+    from protocol.messages import WorkflowResult
+    from protocol.signals import Progress
+
+_NOT_IN_A_LINE = re.compile("[\x7f-\x9f\u2028\u2029]")
+"""What JSON lets stand raw in a text, and a terminal or a reader of lines stumbles over."""
+
+
+class Outlet:
+    """Hands out what a batch brings.
+
+    A place that cannot be written any more is named once and then left out; ``broken`` says so, and the batch goes on.
+    """
+
+    def __init__(self, options: argparse.Namespace, stack: ExitStack, *, several: bool) -> None:
+        self.broken = False
+        self._json: bool = options.json
+        self._quiet: bool = options.quiet
+        self._several = several
+        self._progress = None if self._quiet else ProgressLines(time.time(), several=several)
+        self._events: TextIO | None = None
+        self._out: Path | None = None
+        try:
+            if options.out is not None:
+                self._out = Path(options.out)
+                self._out.mkdir(parents=True, exist_ok=True)
+            if options.events is not None:
+                self._events = Path(options.events).open("w", encoding="utf-8")  # noqa: SIM115 (the stack closes it)
+                stack.callback(self._close_events)
+        except OSError as error:
+            raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
+
+    def event(self, event: Progress) -> None:
+        """Show and write one event."""
+        if self._progress is not None:
+            self._progress.show(event)
+        self._tried("the events file", lambda: self._write_event(event))
+
+    def result(self, result: WorkflowResult) -> None:
+        """Print one result: its document with --json, else its text alone."""
+        document = encode(result)
+        self._tried("a file in the --out folder", lambda: self._write_files(result, document))
+        if self._json or result.output:
+            self._print(document if self._json else result.output)
+        if not result.success:
+            complain(f"{result.correlation_id} failed: {result.error_kind}: {result.error}")
+
+    def end(self, results: list[WorkflowResult], wall_ms: float) -> None:
+        """Print the closing summary, and with --json --tasks the line of sums."""
+        sums = total(results, wall_ms)
+        if self._json and self._several:
+            self._print(msgspec.json.encode({"summary": sums}).decode())
+        if not self._quiet:
+            several = [f"Workflows: {sums.workflows}, failed: {sums.workflows_failed}"] if self._several else []
+            say("\n".join(lines(sums, several)))
+
+    def _print(self, text: str) -> None:
+        self._tried("standard output", lambda: print_out(text))
+
+    def _tried(self, what: str, write: Callable[[], None]) -> None:
+        try:
+            write()
+        except OSError as error:
+            self.broken = True
+            complain(f"{what} cannot be written: {error.strerror or error}")
+            if what == "the events file":
+                self._close_events()
+            elif what != "standard output":
+                self._out = None
+
+    def _write_event(self, event: Progress) -> None:
+        if self._events is not None:
+            self._events.write(one_line(msgspec.to_builtins(event)) + "\n")
+            self._events.flush()
+
+    def _write_files(self, result: WorkflowResult, document: str) -> None:
+        if self._out is not None:
+            (self._out / f"{result.correlation_id}.md").write_bytes(result.output.encode("utf-8", "replace"))
+            (self._out / f"{result.correlation_id}.json").write_bytes(document.encode() + b"\n")
+
+    def _close_events(self) -> None:
+        """Close the file; what a full disk did not take is lost, and was complained about."""
+        file, self._events = self._events, None
+        if file is not None:
+            try:
+                file.close()
+            except OSError:
+                return
+
+
+def encode(result: WorkflowResult) -> str:
+    """Return *result* as one line of JSON."""
+    document = msgspec.to_builtins(result)
+    document.pop("type", None)
+    for task in document["results"]:
+        task.pop("type", None)
+    return one_line(document)
+
+
+def one_line(document: object) -> str:
+    """Return *document* as JSON on one line, whatever characters are in it; a lone surrogate becomes ``?``."""
+    text = json.dumps(document, ensure_ascii=False).encode("utf-8", "replace").decode()
+    return _NOT_IN_A_LINE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

@@ -1,0 +1,118 @@
+"""What the run command is to do: one task, or many from a file; all of it is checked before anything is spent."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from protocol.errors import ConfigError
+from protocol.ids import is_correlation_id
+from protocol.messages import PRIORITIES
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterable
+
+MOST_BYTES = 1_000_000
+"""The longest task that is taken."""
+MOST_FILE = 256_000_000
+"""The longest file of tasks that is taken, in bytes."""
+MOST_SECONDS = 1e7
+"""The longest timeout of a run."""
+
+
+class TaskLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One line of ``--tasks`` as JSON."""
+
+    task: str
+    id: str | None = None
+    priority: str = "normal"
+    flow: str | None = None
+    timeout: float | None = None
+
+
+def read_tasks(options: argparse.Namespace) -> list[TaskLine]:
+    """Return the tasks; refuses empty, too long and undecodable ones with a ``ConfigError`` of one line."""
+    if (options.task is None) == (options.tasks is None):
+        raise ConfigError("run takes one TASK, or --tasks F")
+    if options.tasks is None:
+        text = _read("-", "the task", MOST_BYTES + 3) if options.task == "-" else options.task
+        return [checked(TaskLine(task=text, id=options.id, timeout=options.timeout), "the task")]
+    if options.id is not None:
+        raise ConfigError("--id goes with one TASK; in --tasks give each JSON line its own id")
+    source = "standard input" if options.tasks == "-" else options.tasks
+    lines = _read(options.tasks, source, MOST_FILE).split("\n")  # splitlines would break at U+2028 inside a JSON text
+    tasks = _each_once(
+        (f"{source}, line {n}", _line(line, f"{source}, line {n}", options))
+        for n, line in enumerate(lines, 1)
+        if line.strip()
+    )
+    if not tasks:
+        raise ConfigError(f"{source} holds no task")
+    return tasks
+
+
+def _read(path: str, what: str, most: int) -> str:
+    try:
+        if path == "-":
+            data = sys.stdin.buffer.read(most + 1)
+        else:
+            with Path(path).open("rb") as file:
+                data = file.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{what} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > most:
+        raise ConfigError(f"{what} is too long: {MOST_BYTES if what == 'the task' else most} bytes are the most")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{what} is not UTF-8 (byte {error.start})") from None
+
+
+def _line(line: str, where: str, options: argparse.Namespace) -> TaskLine:
+    if not line.lstrip().startswith("{"):
+        return checked(TaskLine(task=line.strip(), timeout=options.timeout), where)
+    try:
+        task = msgspec.json.decode(line, type=TaskLine)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
+        raise ConfigError(f"{where}: {error}") from None
+    if task.priority not in PRIORITIES:
+        raise ConfigError(f"{where}: priority must be high, normal or low, not {task.priority[:80]!r}")
+    if task.priority != "normal" or task.flow is not None:
+        raise ConfigError(f"{where}: priority and flow are not built yet in this version")
+    return checked(replace(task, timeout=options.timeout) if task.timeout is None else task, where)
+
+
+def _each_once(tasks: Iterable[tuple[str, TaskLine]]) -> list[TaskLine]:
+    """Return *tasks* without those that stand there twice with one id: the same id and task are the same run."""
+    kept: list[TaskLine] = []
+    known: dict[str, tuple[str, str]] = {}
+    for where, line in tasks:
+        before = known.setdefault(line.id, (where, line.task)) if line.id is not None else (where, line.task)
+        if before[1] != line.task:
+            raise ConfigError(f"{where}: the id {line.id!r} stands for another task in {before[0].rpartition(', ')[2]}")
+        if before[0] == where:
+            kept.append(line)
+    return kept
+
+
+def checked(task: TaskLine, where: str) -> TaskLine:
+    """Return *task* when it can be run; raises ``ConfigError`` naming *where* it stands."""
+    if not task.task.strip():
+        raise ConfigError(f"{where} is empty")
+    try:
+        size = len(task.task.encode())
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where} is not valid text: it holds bytes that are no UTF-8") from None
+    if size > MOST_BYTES:
+        raise ConfigError(f"{where} is too long: it has {size} bytes, {MOST_BYTES} are the most")
+    if task.id is not None and not is_correlation_id(task.id):
+        raise ConfigError(f"{where}: an id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {task.id[:80]!r}")
+    if task.timeout is not None and not 0.0 < task.timeout <= MOST_SECONDS:
+        raise ConfigError(f"{where}: timeout is a number of seconds above 0, not {task.timeout}")
+    return task

@@ -1,0 +1,79 @@
+"""The three standard streams, whatever state they are in: closed, full, a pipe that nobody reads, a terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+
+WIDTH = 72
+MOST_LINE = 2000
+"""Characters of an error's line."""
+
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def open_all() -> None:
+    """Put the null device where a standard stream is closed, so that no socket or file takes its number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
+
+
+def silence(number: int) -> None:
+    """Let what is still written to stream *number* go nowhere: nobody reads it."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, number)
+    os.close(null)
+
+
+def print_out(text: str) -> None:
+    """Write *text* and a newline to standard output as UTF-8, whatever the locale says.
+
+    A terminal gets control characters escaped. A reader that has gone is no error; raises ``OSError`` for a full disk.
+    """
+    text = escaped(text) if sys.stdout.isatty() else text
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        silence(1)
+    except OSError:
+        silence(1)
+        raise
+
+
+def say(text: str) -> None:
+    """Write *text*, one line or several, to standard error; where nobody can read it, nothing happens."""
+    try:
+        sys.stderr.buffer.write(text.encode("utf-8", "replace") + b"\n")
+        sys.stderr.flush()
+    except OSError:
+        silence(2)
+
+
+def complain(text: str) -> None:
+    """Say in one line what went wrong."""
+    say(f"troupe: {printable(text, MOST_LINE)}")
+
+
+def printable(text: str, width: int = WIDTH) -> str:
+    """Return *text* on one line without control characters, cut to *width* characters."""
+    one_line = " ".join(text[: 8 * width].split())
+    safe = "".join(c if c.isprintable() else _escape(c) for c in one_line)
+    return safe if len(safe) <= width else safe[: width - 3] + "..."
+
+
+def escaped(text: str) -> str:
+    """Return *text* with what could steer a terminal made visible; lines and tabs stay."""
+    return _CONTROL.sub(lambda found: _escape(found[0]), text)
+
+
+def _escape(character: str) -> str:
+    number = ord(character)
+    return f"\\x{number:02x}" if number < 0x100 else f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"

@@ -1,0 +1,148 @@
+"""The limiter's shell: what the machine decides is sent, and timers become turns."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors.limiter import Limiter
+from protocol.errors import ErrorKind
+from protocol.limiter import DomainLimits
+from protocol.signals import Acquire, Amount, Cancel, ChildFailed, ChildRestarted, Granted, Reaffirm, Refused, Settle
+from tests.actors.players import Stage
+
+
+class Desk(Stage):
+    """A stage with a limiter and a holder that writes what it gets into the log."""
+
+    def __init__(self, **limits):
+        super().__init__()
+        self.limits = {"main": DomainLimits(**limits)}
+        self.lives = 0
+        self.spawn("holder")
+        self.spawn("limiter", factory=self.make, watchers=("holder",))
+        self.dispatcher.settle()
+
+    def make(self):
+        self.lives += 1
+        return Limiter(self.limits, fresh=self.lives == 1)
+
+    def acquire(self, lease, **options):
+        options = {"amount": Amount(input_tokens=10, output_tokens=10), "deadline": None} | options
+        return Acquire(lease=lease, domain="main", holder="holder", reply_to="holder", **options)
+
+    def ask(self, *leases, **options):
+        self.tell("limiter", *(self.acquire(lease, **options) for lease in leases))
+
+    def granted(self):
+        return [said.lease for said in self.log if isinstance(said, Granted)]
+
+    def refused(self):
+        return [(said.lease, said.kind) for said in self.log if isinstance(said, Refused)]
+
+
+def test_a_request_that_fits_is_granted():
+    desk = Desk()
+    desk.ask("a/0#1")
+    assert desk.granted() == ["a/0#1"]
+
+
+def test_a_request_that_can_never_fit_is_refused_at_once():
+    desk = Desk(tokens_per_minute=100)
+    desk.ask("a/0#1", amount=Amount(input_tokens=1000))
+    assert desk.refused() == [("a/0#1", ErrorKind.NEVER_FITS)]
+
+
+def test_whoever_waits_is_served_when_the_timer_says_so():
+    desk = Desk(requests_per_minute=60, burst=1)
+    desk.ask("a/0#1", "a/1#1", "a/2#1")
+    assert desk.granted() == ["a/0#1"]
+    desk.dispatcher.advance(1.01)
+    assert desk.granted() == ["a/0#1", "a/1#1"]
+    desk.dispatcher.run(until=10.0)
+    assert desk.granted() == ["a/0#1", "a/1#1", "a/2#1"]
+
+
+def test_whoever_waits_is_served_when_another_settles_or_cancels():
+    desk = Desk(concurrency=1)
+    desk.ask("a/0#1", "a/1#1", "a/2#1")
+    desk.tell("limiter", Settle(lease="a/0#1"))
+    assert desk.granted() == ["a/0#1", "a/1#1"]
+    desk.tell("limiter", Cancel(lease="a/1#1"))
+    assert desk.granted() == ["a/0#1", "a/1#1", "a/2#1"]
+
+
+def test_a_waiter_is_refused_at_its_deadline():
+    desk = Desk(concurrency=1)
+    desk.ask("a/0#1")
+    desk.ask("a/1#1", deadline=3.0)
+    desk.dispatcher.advance(2.9)
+    assert desk.refused() == []
+    desk.dispatcher.advance(0.2)
+    assert desk.refused() == [("a/1#1", ErrorKind.DEADLINE)]
+
+
+def test_a_timer_that_is_no_longer_needed_is_unset():
+    desk = Desk(requests_per_minute=60, burst=1)
+    desk.ask("a/0#1", "a/1#1")
+    desk.tell("limiter", Cancel(lease="a/1#1"))
+    assert desk.dispatcher.next_timer() is None
+
+
+@pytest.mark.parametrize("message", [Settle(lease="a/0#9"), 42])
+def test_what_it_cannot_use_is_a_dead_letter(message):
+    desk = Desk()
+    desk.tell("limiter", message)
+    assert len(desk.directory.dead) == 1
+
+
+def test_what_a_failed_holder_held_is_taken_back():
+    desk = Desk(concurrency=1)
+    desk.ask("a/0#1")
+    desk.tell("limiter", Acquire(lease="b/0#1", domain="main", amount=Amount(), holder="other", reply_to="holder"))
+    desk.tell("limiter", ChildFailed(address="holder", kind=ErrorKind.INTERNAL, error="boom"))
+    assert desk.granted() == ["a/0#1", "b/0#1"]
+
+
+def test_a_holder_that_is_back_is_nothing_to_the_limiter():
+    desk = Desk()
+    desk.tell("limiter", ChildRestarted(address="holder"))
+    assert desk.dead() == []
+
+
+def crash(desk):
+    desk.mailbox("limiter").actor.on_receive = None
+    desk.tell("limiter", "anything")
+
+
+def test_after_a_crash_nothing_is_granted_before_a_holder_has_named_its_leases():
+    desk = Desk(concurrency=1)
+    desk.ask("a/0#1")
+    crash(desk)
+    assert desk.lives == 2
+    assert [type(said) for said in desk.log[1:]] == [ChildFailed, ChildRestarted]
+    desk.ask("a/1#1")
+    assert desk.granted() == ["a/0#1"]
+    desk.tell("limiter", Reaffirm(holder="holder", leases=(desk.acquire("a/0#1"),)))
+    assert desk.granted() == ["a/0#1"]
+    desk.tell("limiter", Settle(lease="a/0#1"))
+    assert desk.granted() == ["a/0#1", "a/1#1"]
+
+
+def test_the_step_it_failed_on_is_refused_by_the_next_instance_whatever_its_attempt(monkeypatch):
+    from protocol.limiter import Limiter as Decisions
+
+    sound = Decisions.on_acquire
+
+    def on_acquire(self, request, now):
+        if request.lease.startswith("bad"):
+            raise ZeroDivisionError
+        return sound(self, request, now)
+
+    monkeypatch.setattr(Decisions, "on_acquire", on_acquire)
+    desk = Desk()
+    desk.ask("bad/0#1")
+    desk.ask("bad/0#2", "good/0#1")
+    assert desk.refused() == [("bad/0#2", ErrorKind.INTERNAL)]
+    desk.dispatcher.run(until=10.0)
+    assert desk.granted() == ["good/0#1"]
+    assert desk.lives == 2

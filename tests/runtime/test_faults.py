@@ -1,0 +1,450 @@
+"""Bad input and faults: each fails alone, with its exit code or error kind and one line, beside a healthy run.
+
+Servers and handlers that misbehave do so to one process that also has healthy work: every fault is one task of the
+same batch, so that nothing which one of them does can pass unseen by the others.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from runtime.fake_script import Fault, RateLimit, Script
+from runtime.fake_server import FakeServer
+from tests.runtime.command import NOWHERE, config, troupe
+
+pytestmark = pytest.mark.slow
+RETRIES = 2
+QUICK = f"""
+[team]
+plan = "never"
+max_parallel = 64
+[roles.coder]
+timeout = 0.6
+max_retries = {RETRIES}
+"""
+
+
+def quick(url: str, more: str = QUICK) -> str:
+    """Return a configuration that gives up soon."""
+    return config(url, more).replace("[roles.coder]\ntimeout = 5.0\n", "", 1)
+
+
+def sheet(*tasks: str) -> str:
+    """Return *tasks*, each ``id: text``, as JSON lines."""
+    return "\n".join(json.dumps({"id": task.partition(":")[0], "task": task}) for task in tasks)
+
+
+# --- servers that misbehave
+
+ALL = 1 + RETRIES
+TWICE = 2
+"""An answer that makes no sense was probably paid, so it is asked for once more and no more."""
+SERVERS = {
+    "s400": (Fault(status=400), "bad_request", 1),
+    "s401": (Fault(status=401), "authentication", 1),
+    "s403": (Fault(status=403), "authentication", 1),
+    "s404": (Fault(status=404), "not_found", 1),
+    "s429": (Fault(status=429), "rate_limited", ALL),
+    "s429hint": (Fault(status=429, headers={"retry-after-ms": "20"}), "rate_limited", ALL),
+    "s429far": (Fault(status=429, headers={"retry-after": "9999"}), "rate_limited", 1),
+    "s500": (Fault(status=500), "server_error", ALL),
+    "s503": (Fault(status=503), "provider_overloaded", ALL),
+    "redirect": (Fault(status=307, headers={"location": "https://elsewhere.example/"}), "redirect", 1),
+    "html": (Fault(html=True), "bad_response", TWICE),
+    "html502": (Fault(html=True, status=502), "server_error", ALL),
+    "empty": (Fault(empty=True), "bad_response", TWICE),
+    "malformed": (Fault(malformed=True), "bad_response", TWICE),
+    "error200": (Fault(error_in_200=True), "server_error", ALL),
+    "filtered": (Fault(finish_reason="content_filter"), "content_filter", 1),
+    "dripping": (Fault(drip=0.2), "timeout", ALL),
+    "late": (Fault(delay=20.0), "timeout", ALL),
+    "silent": (Fault(hang=True), "timeout", ALL),
+    "reset": (Fault(reset=True), "connection", ALL),
+}
+HEALTHY = ("healthy1", "healthy2", "healthy3")
+
+
+@pytest.fixture(scope="module")
+def sick(tmp_path_factory):
+    """One process, one server, one task for each fault, and healthy ones among them."""
+    home = tmp_path_factory.mktemp("sick")
+    faults = tuple(
+        Fault(
+            **{**{field: getattr(fault, field) for field in fault.__struct_fields__}, "match": f"{name}:", "times": 0}
+        )
+        for name, (fault, _, _) in SERVERS.items()
+        if name != "s429far"
+    )
+    with FakeServer(Script(faults=faults, record=True)) as server:
+        (home / "t.toml").write_text(quick(server.url))
+        names = [*HEALTHY[:1], *(name for name in SERVERS if name != "s429far"), *HEALTHY[1:]]
+        tasks = sheet(*(f"{name}: do it" for name in names))
+        done = troupe(home, "run", "--config", "t.toml", "--tasks", "-", "--json", "--quiet", stdin=tasks)
+        return done, b"\n".join(server.bodies()).decode().splitlines()
+
+
+@pytest.mark.parametrize("name", [name for name in SERVERS if name != "s429far"])
+def test_a_server_that_misbehaves_fails_its_call_in_one_line_after_so_many_requests(sick, name):
+    done, bodies = sick
+    _, kind, requests = SERVERS[name]
+    result = done.results[name]
+    (task,) = result["results"]
+    assert (result["success"], result["error_kind"], task["error_kind"]) == (False, kind, kind)
+    assert sum(f"{name}: do it" in body for body in bodies) == requests
+    assert (task["retry_count"], result["summary"]["llm_calls"]) == (requests - 1, requests)
+    (line,) = (line for line in done.lines if line.startswith(f"troupe: {name} failed: "))
+    assert kind in line
+
+
+def test_healthy_runs_in_the_process_of_all_those_faults_succeed_and_the_exit_code_says_that_some_failed(sick):
+    done, _ = sick
+    assert [done.results[name]["success"] for name in HEALTHY] == [True] * 3
+    assert done.code == 1
+    assert len(done.lines) == len(SERVERS) - 1
+    assert done.documents[-1]["summary"]["workflows_failed"] == len(SERVERS) - 1
+
+
+def run_one(home, script: Script, more: str = QUICK, task: str = "sick: do it", **env):
+    with FakeServer(script) as server:
+        (home / "t.toml").write_text(quick(server.url, more))
+        done = troupe(home, "run", task, "--config", "t.toml", "--json", "--quiet", **env)
+        return done, server.stats()
+
+
+def test_a_reply_cut_at_the_limit_is_kept_as_a_text_and_says_so(tmp_path):
+    done, stats = run_one(tmp_path, Script(faults=(Fault(match="coder", finish_reason="length", times=0),)))
+    (result,) = done.documents
+    assert result["results"][0]["truncated"] or result["results"][0]["error_kind"] == "truncated"
+    assert stats.requests == result["summary"]["llm_calls"]
+
+
+def test_a_provider_that_wants_a_longer_wait_than_anybody_has_is_not_waited_for(tmp_path):
+    fault, kind, requests = SERVERS["s429far"]
+    done, stats = run_one(tmp_path, Script(faults=(Fault(status=429, headers=fault.headers, times=0),)))
+    assert (done.code, done.documents[0]["error_kind"], stats.requests) == (1, kind, requests)
+    assert kind in done.one_line
+
+
+def test_a_429_is_waited_out_by_everybody_on_the_key(tmp_path):
+    with FakeServer(Script(rate_limit=RateLimit(per_second=40, burst=2))) as server:
+        (tmp_path / "t.toml").write_text(quick(server.url).replace(f"max_retries = {RETRIES}", "max_retries = 9"))
+        tasks = sheet(*(f"t{n}: do it" for n in range(6)))
+        done = troupe(tmp_path, "run", "--config", "t.toml", "--tasks", "-", "--json", "--quiet", stdin=tasks)
+    assert [result["success"] for result in done.results.values()] == [True] * 6
+    assert done.err == ""
+
+
+def test_an_unreachable_server_is_one_line_after_all_attempts(tmp_path):
+    (tmp_path / "t.toml").write_text(quick(NOWHERE))
+    done = troupe(tmp_path, "run", "x", "--config", "t.toml", "--json", "--quiet")
+    (result,) = done.documents
+    assert (done.code, result["error_kind"], result["results"][0]["retry_count"]) == (1, "connection", RETRIES)
+    assert "127.0.0.1:9" in done.one_line
+
+
+# --- handlers that misbehave: agents of a user's own, named in the configuration
+
+HANDLERS = """
+import asyncio, time
+from actors import Agent, Workflow
+
+class Each(Workflow):
+    async def run(self, task: str) -> str:
+        return await self.ask(task.partition(":")[0], task)
+
+class Healthy(Agent):
+    async def handle(self, message):
+        return (await self.chat(message.content)).text
+
+class Raises(Agent):
+    async def handle(self, message):
+        raise ValueError("a wrong\\n\\x1b[31mvalue\\u2028" + "!" * 5000)
+
+class Exits(Agent):
+    async def handle(self, message):
+        raise SystemExit(7)
+
+class Interrupted(Agent):
+    async def handle(self, message):
+        raise KeyboardInterrupt
+
+class Foreign(Agent):
+    async def handle(self, message):
+        await asyncio.sleep(0)
+
+class Nothing(Agent):
+    async def handle(self, message):
+        return None
+
+class Endless(Agent):
+    async def handle(self, message):
+        time.sleep(600)
+
+class Unmade(Agent):
+    def __init__(self, *_, **__):
+        raise RuntimeError("no database")
+"""
+PLAYED = {
+    "healthy": "Healthy",
+    "raises": "Raises",
+    "exits": "Exits",
+    "interrupted": "Interrupted",
+    "foreign": "Foreign",
+}
+ASKED = {
+    "raises": ("handler_error", "ValueError: a wrong"),
+    "exits": ("handler_error", "SystemExit"),
+    "interrupted": ("handler_error", "KeyboardInterrupt"),
+    "foreign": ("foreign_await", "self.call"),
+    "nobody": ("no_such_role", "nobody"),
+    "agentless": ("no_such_role", "agentless"),
+}
+
+
+def cast(url: str, **played: str) -> str:
+    roles = "".join(f'[roles.{role}]\nagent = "cast:{kind}"\nmax_retries = 1\n' for role, kind in played.items())
+    return config(url, f'{roles}[roles.agentless]\nmax_tokens = 7\n[team]\nworkflow = "cast:Each"\n')
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory):
+    """One process in which every handler misbehaves, and a healthy one works."""
+    home = tmp_path_factory.mktemp("played")
+    (home / "cast.py").write_text(HANDLERS)
+    tasks = [json.dumps({"task": f"{name}: do it", "id": name}) for name in ("healthy", *ASKED)]
+    tasks.append(json.dumps({"task": "healthy: after it", "id": "after"}))
+    with FakeServer(Script()) as server:
+        (home / "t.toml").write_text(cast(server.url, **PLAYED))
+        yield troupe(home, "run", "--config", "t.toml", "--tasks", "-", "--json", "--quiet", stdin="\n".join(tasks))
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_handler_that_misbehaves_fails_its_run_in_one_line(played, name):
+    kind, words = ASKED[name]
+    assert (played.results[name]["success"], played.results[name]["error_kind"]) == (False, kind)
+    (line,) = (line for line in played.err.splitlines() if line.startswith(f"troupe: {name} failed: {kind}: "))
+    assert words in line
+    assert line.isprintable()
+    assert len(line) <= 2100
+
+
+def test_healthy_runs_beside_handlers_that_misbehave_succeed(played):
+    assert [played.results[name]["success"] for name in ("healthy", "after")] == [True, True]
+    assert played.code == 1
+    assert len(played.err.splitlines()) == len(ASKED)
+
+
+def test_a_handler_that_never_returns_fails_alone_and_does_not_keep_the_process(tmp_path):
+    (tmp_path / "cast.py").write_text(HANDLERS)
+    tasks = sheet("endless: x", "healthy: y")
+    with FakeServer(Script()) as server:
+        (tmp_path / "t.toml").write_text(cast(server.url, endless="Endless", healthy="Healthy"))
+        done = troupe(tmp_path, "run", "--config", "t.toml", "--tasks", "-", "--json", "--quiet", stdin=tasks)
+    assert done.results["healthy"]["success"]
+    assert (done.code, done.results["endless"]["error_kind"]) == (1, "stuck")
+    assert "Traceback" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [("Nowhere", "roles.healthy.agent"), ("Each", "is no subclass of actors.agent.Agent")],
+)
+def test_a_class_that_cannot_play_is_refused_before_anything_is_spent(tmp_path, kind, words):
+    (tmp_path / "cast.py").write_text(HANDLERS)
+    (tmp_path / "t.toml").write_text(cast(NOWHERE, healthy=kind))
+    done = troupe(tmp_path, "run", "x", "--config", "t.toml")
+    assert (done.code, done.out) == (2, "")
+    assert words in done.one_line
+
+
+def test_a_module_that_cannot_be_imported_is_one_line(tmp_path):
+    (tmp_path / "cast.py").write_text("import nothing_of_this_name\n")
+    (tmp_path / "t.toml").write_text(cast(NOWHERE, healthy="Healthy"))
+    done = troupe(tmp_path, "run", "x", "--config", "t.toml")
+    assert (done.code, done.out) == (2, "")
+    assert "nothing_of_this_name" in done.one_line
+
+
+# --- configurations
+
+WRONG = {
+    "an unknown key": ("[team]\nplann = 1", "team.plann"),
+    "an unknown table": ("[teams]\nplan = 1", "teams"),
+    "a wrong type": ("[team]\nmax_rounds = 'two'", "team.max_rounds"),
+    "a negative limit": ("[limits.main]\nrequests_per_minute = -5", "limits.main.requests_per_minute"),
+    "a limit of zero": ("[limits.main]\nconcurrency = 0", "limits.main.concurrency"),
+    "a limit that is no number": ("[limits.main]\nrequests_per_minute = nan", "limits.main.requests_per_minute"),
+    "an endless limit": ("[limits.main]\ntokens_per_minute = inf", "limits.main.tokens_per_minute"),
+    "a negative timeout": ("[roles.translator]\ntimeout = -1", "roles.translator.timeout"),
+    "a limit for nobody": ("[limits.mian]\nburst = 3", "limits.mian"),
+    "no TOML": ("[team", "TOML"),
+    "a table twice": ("[retry]\nbase = 1", "TOML"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_wrong_configuration_is_one_line_that_names_file_and_key(tmp_path, name):
+    text, key = WRONG[name]
+    (tmp_path / "t.toml").write_text(config(NOWHERE) + text)
+    done = troupe(tmp_path, "run", "x", "--config", "t.toml")
+    assert (done.code, done.out) == (2, "")
+    assert "t.toml" in done.one_line
+    assert key in done.one_line
+
+
+@pytest.mark.parametrize(
+    ("data", "word"), [(b"x = '\xff\xfe'", "UTF-8"), (b"", "no model"), (b"#" * 1_000_001, "larger")]
+)
+def test_a_file_that_is_no_configuration_is_one_line(tmp_path, data, word):
+    (tmp_path / "t.toml").write_bytes(data)
+    done = troupe(tmp_path, "run", "x", "--config", "t.toml")
+    assert (done.code, done.out) == (2, "")
+    assert word in done.one_line
+
+
+@pytest.mark.parametrize("path", [".", "nowhere.toml", "a\nb.toml"])
+def test_a_path_that_is_no_file_is_one_line(tmp_path, path):
+    done = troupe(tmp_path, "run", "x", "--config", path)
+    assert (done.code, done.out) == (2, "")
+    assert "cannot be read" in done.one_line
+
+
+@pytest.mark.parametrize(
+    ("url", "word"),
+    [
+        ("http://example.com/v1", "https"),
+        ("http://169.254.169.254/v1", "https"),
+        ("http://127.0.0.1.example.com/v1", "https"),
+        ("file:///etc/passwd", "file"),
+        ("ftp://127.0.0.1/", "ftp"),
+        ("https://user:pass@example.com/v1", "user"),
+        ("http://user:pass@127.0.0.1:9/v1", "user"),
+        ("https://example.com/v1?x=1", "query"),
+        ("https://exa\nmple.com/v1", "control"),
+        ("nonsense", "http"),
+        ("", "base"),
+    ],
+)
+def test_a_url_that_must_not_be_spoken_to_is_refused_in_one_line(tmp_path, url, word):
+    done = troupe(tmp_path, "run", "x", "--base-url", url, "--model", "m")
+    assert (done.code, done.out) == (2, "")
+    assert word in done.one_line
+    assert "pass" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("value", "word"),
+    [
+        (None, "not set"),
+        ("", "not set"),
+        ("abcdefgh\nijkl-secret-part-mnop", "MY_KEY"),
+        ("abcdefgh\u00e4ijkl-secret-part-mnop", "MY_KEY"),
+    ],
+)
+def test_a_key_that_cannot_be_used_is_one_line_without_the_key(tmp_path, value, word):
+    env = {} if value is None else {"MY_KEY": value}
+    done = troupe(tmp_path, "run", "x", "--base-url", NOWHERE, "--model", "m", "--api-key-env", "MY_KEY", **env)
+    assert (done.code, done.out) == (2, "")
+    assert word in done.one_line
+    assert "MY_KEY" in done.err
+    assert "secret" not in done.err
+
+
+@pytest.mark.parametrize("option", [["--api-key", "sk-canary-canary"], ["--api-key=sk-canary-canary"]])
+def test_a_key_on_the_command_line_is_refused_and_not_shown(tmp_path, option):
+    done = troupe(tmp_path, "run", "x", "--base-url", NOWHERE, "--model", "m", *option)
+    assert (done.code, done.out) == (2, "")
+    assert "environment variable" in done.one_line
+    assert "canary" not in done.err
+
+
+# --- tasks
+
+BASE = ("--base-url", NOWHERE, "--model", "m")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "word"),
+    [
+        ([""], "", "empty"),
+        ([" \n\t"], "", "empty"),
+        (["-"], "  \n", "empty"),
+        (["-"], b"\xff\xff", "UTF-8"),
+        (["--tasks", "-"], "", "no task"),
+        (["--tasks", "-"], '{"task": ""}', "line 1 is empty"),
+        (["--tasks", "-"], '\n{"task": 3}', "line 2"),
+        (["--tasks", "-"], '{"task": "a", "colour": 3}', "colour"),
+        (["--tasks", "-"], '{"task": "a", "timeout": -1}', "timeout"),
+        (["--tasks", "-"], '{"task": "a", "timeout": 1e999}', "line 1"),
+        (["--tasks", "-"], '{"task": "a", "id": "a/b"}', "an id is"),
+        (["--tasks", "-"], '{"task": "a", "priority": "urgent"}', "priority"),
+        (["--tasks", "-"], '{"task": "a", "priority": "high"}', "not built yet"),
+        (["--tasks", "-"], '{"task": "a", "flow": "acme"}', "not built yet"),
+        (["--tasks", "-"], '{"task": "a\\ud800"}', "line 1"),
+        (["--tasks", "-"], '{"task": ' + "[" * 100_000, "line 1"),
+        (["--tasks", "nowhere.txt"], "", "nowhere.txt"),
+        (["--tasks", "."], "", "cannot be read"),
+        (["a", "--tasks", "-"], "b", "one TASK"),
+        ([], "", "one TASK"),
+        (["--tasks", "-", "--id", "a"], "b", "--id"),
+        (["x", "--id", "../../etc"], "", "an id is"),
+        (["x", "--id", ""], "", "an id is"),
+        (["x", "--id", "a" * 65], "", "an id is"),
+        (["x", "--timeout", "-3"], "", "-3"),
+        (["x", "--timeout", "0"], "", "'0'"),
+        (["x", "--timeout", "nan"], "", "nan"),
+        (["x", "--timeout", "inf"], "", "inf"),
+    ],
+)
+def test_a_task_that_cannot_be_run_is_one_line(tmp_path, arguments, stdin, word):
+    done = troupe(tmp_path, "run", *arguments, *BASE, stdin=stdin)
+    assert (done.code, done.out) == (2, "")
+    assert word in done.one_line
+
+
+@pytest.mark.parametrize("size", [1_000_001, 3_000_000])
+@pytest.mark.parametrize("way", ["-", "--tasks -", "--tasks f", "json"])
+def test_a_task_above_a_megabyte_is_refused_in_one_line(tmp_path, way, size):
+    text = "ä" * (size // 2) + "x" * (size % 2)
+    text = json.dumps({"task": text}) if way == "json" else text
+    (tmp_path / "f").write_text(text, encoding="utf-8")
+    arguments = ["--tasks", "-"] if way == "json" else way.split()
+    done = troupe(tmp_path, "run", *arguments, *BASE, stdin=text)
+    assert (done.code, done.out) == (2, "")
+    assert "is too long" in done.one_line
+    assert "1000000 bytes are the most" in done.one_line
+
+
+@pytest.mark.parametrize("way", ["-", "--tasks -", "--tasks f"])
+def test_a_task_of_just_a_megabyte_works(tmp_path, way):
+    text = "wörd " * 166_666 + "ab"
+    assert len(text.encode()) == 999_998
+    (tmp_path / "f").write_text(text, encoding="utf-8")
+    with FakeServer(Script(record=True)) as server:
+        base = ("--base-url", server.url, "--model", "m")
+        done = troupe(tmp_path, "run", *way.split(), *base, "--quiet", "--json", stdin=text)
+        bodies = server.bodies()
+    assert (done.code, done.err) == (0, "")
+    assert text.strip() in json.loads(bodies[0])["messages"][-1]["content"]
+
+
+def test_an_id_twice_with_the_same_task_is_one_run(tmp_path):
+    lines = '{"task": "What is a?", "id": "same"}\n{"task": "What is b?"}\n{"task": "What is a?", "id": "same"}\n'
+    with FakeServer(Script(record=True)) as server:
+        base = ("--base-url", server.url, "--model", "m")
+        done = troupe(tmp_path, "run", "--tasks", "-", *base, "--json", "--quiet", stdin=lines)
+        bodies = server.bodies()
+    *results, last = done.documents
+    assert (done.code, len(results), last["summary"]["workflows"], len(bodies)) == (0, 2, 2, 4)
+
+
+def test_an_id_twice_with_another_task_is_refused_before_anything_is_sent(tmp_path):
+    lines = '{"task": "a", "id": "same"}\nother\n{"task": "b", "id": "same"}\n'
+    with FakeServer(Script()) as server:
+        done = troupe(tmp_path, "run", "--tasks", "-", "--base-url", server.url, "--model", "m", stdin=lines)
+        requests = server.stats().requests
+    assert (done.code, done.out, requests) == (2, "", 0)
+    assert re.search(r"line 3: the id 'same' stands for another task in line 1", done.one_line)
