@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from actors.caller import Line
     from protocol.signals import StartRun
     from protocol.wire.profiles import Profile
-    from runtime.config import Config, Limits, Provider
+    from runtime.config import Config, Limits
     from runtime.secret import Secret
 
 BUILT_IN: dict[str, type[Agent]] = {
@@ -274,7 +274,12 @@ class Models:
         address = f"caller/{provider}/{number}"
 
         def factory() -> Caller:
-            self._lines[address] = line = self._line(self._config.provider[provider], provider)
+            before = self._lines.get(address)
+            if before is not None:
+                before.close()  # of an instance that failed: it runs in the caller's own thread
+            self._lines[address] = line = ProviderLine(
+                self._urls[provider], self._keys[provider], self._profile(provider)
+            )
             return Caller(line)
 
         return ActorSpec(
@@ -285,10 +290,6 @@ class Models:
             watchers=(ids.GATEWAY,),
             stuck_after=None,
         )
-
-    def _line(self, _provider: Provider, name: str) -> ProviderLine:
-        url = self._urls[name]
-        return ProviderLine(url, self._keys[name], self._profile(name))
 
     def _profile(self, provider: str) -> Profile:
         """Return how *provider* is spoken to."""

@@ -110,7 +110,7 @@ def checked(task: TaskLine, where: str) -> TaskLine:
     except UnicodeEncodeError:
         raise ConfigError(f"{where} is not valid text: it holds bytes that are no UTF-8") from None
     if size > MOST_BYTES:
-        raise ConfigError(f"{where} is too long: it has {size} bytes, {MOST_BYTES} are the most")
+        raise ConfigError(f"{where} is too long: it has {size} bytes, {MOST_BYTES} bytes are the most")
     if task.id is not None and not is_correlation_id(task.id):
         raise ConfigError(f"{where}: an id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {task.id[:80]!r}")
     if task.timeout is not None and not 0.0 < task.timeout <= MOST_SECONDS:

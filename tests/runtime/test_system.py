@@ -260,16 +260,15 @@ def test_stop_ends_a_run_that_waits_for_a_silent_server(slow_server):
 
 class Endless(Agent):
     role = "endless"
+    release: socket.socket
 
     async def handle(self, message: AgentMessage) -> str:
-        release.recv(1)
+        type(self).release.recv(1)
         return "late"
 
 
-release, let_go = socket.socketpair()
-
-
 def test_a_handler_that_never_returns_fails_alone_and_is_replaced(server):
+    Endless.release, let_go = socket.socketpair()
     with system_for(server) as system:
         system.register(Endless)
         system.directory.mailboxes["endless/0"].spec = __import__("msgspec").structs.replace(
@@ -280,7 +279,7 @@ def test_a_handler_that_never_returns_fails_alone_and_is_replaced(server):
         assert stuck.result(10).error_kind is ErrorKind.STUCK
         assert healthy.result(10).success
         let_go.send(b"x")
-    release.close()
+    Endless.release.close()
     let_go.close()
 
 
