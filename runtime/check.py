@@ -12,6 +12,8 @@ from runtime.terminal import print_out
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+NO_MODEL = "no model is configured: add a [model.<name>] table with provider and name"
+
 
 def check(path: str) -> int:
     """Check the file at *path*: print what it says and return 0.
@@ -26,10 +28,18 @@ def check(path: str) -> int:
     pools = assembly.agents(config)
     assembly.workflows(config)
     if not config.model:
-        raise ConfigError(f"{path}: no model is configured: add a [model.<name>] table with provider and name")
+        raise ConfigError(f"{path}: {NO_MODEL}")
     for line in report(config, {role: len(specs) for role, specs in pools.items()}):
         print_out(line)
     return 0
+
+
+def gaps(config: Config) -> Iterator[str]:
+    """Yield what *config* asks for and this version does not do yet, a line each."""
+    if config.budget.usd is not None:
+        yield "budget.usd is not built yet in this version: nothing stops at it"
+    if config.executor.enabled is True:
+        yield "executor is not built yet in this version: drafts are not run"
 
 
 def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
@@ -44,7 +54,10 @@ def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
             else f"{model.price.input:g}/{model.price.output:g} USD per million tokens"
         )
         yield f"model {name}: {model.name} at {model.provider}, tier {model.tier}, {price}"
-    for role, instances in pools.items():
-        yield f"role {role}: {instances} agent(s), model {config.roles[role].model}"
+    for role, table in config.roles.items():
+        nobody = f"no agent: name its class in roles.{role}.agent, or register one in code"
+        played = f"{pools[role]} agent(s), model {table.model}" if role in pools else nobody
+        yield f"role {role}: {played}"
     yield f"team: workflow {config.team.workflow}, plan {config.team.plan}, {config.team.max_rounds} rounds at most"
+    yield from gaps(config)
     yield "ok"

@@ -11,12 +11,12 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from protocol.errors import ConfigError, TroupeError
-from runtime.terminal import MOST_LINE, complain, open_all, print_out, printable, silence
+from runtime.terminal import MOST_LINE, OutputLost, complain, open_all, print_out, printable, say, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-DONE, USAGE, INTERRUPTED = 0, 2, 130
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 NOT_BUILT = "is not built yet in this version"
 LATER_COMMANDS = {
     "init": "write a commented team.toml",
@@ -36,6 +36,9 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (say if file is sys.stderr else print_out)(message.rstrip("\n"))
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"{self.prog}: {printable(message, MOST_LINE)} (see --help)\n")
@@ -59,6 +62,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except TroupeError as error:
         complain(str(error))
         return USAGE
+    except OutputLost as error:
+        complain(f"standard output cannot be written: {error.strerror}")
+        return FAILED
     except KeyboardInterrupt:  # only where the caller of main has left Python's own handler
         return INTERRUPTED
     except BrokenPipeError:
@@ -104,7 +110,7 @@ def _fake_server(options: argparse.Namespace) -> int:
 
 def _later(options: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(options.rest):
-        print_out(f"python -m runtime {options.name}: {LATER_COMMANDS[options.name]}; it {NOT_BUILT}")
+        print_out(f"python -m runtime {options.name}: {LATER_COMMANDS[options.name]}\n\n{options.name} {NOT_BUILT}")
         return DONE
     raise ConfigError(f"{options.name} {NOT_BUILT}")
 

@@ -221,6 +221,15 @@ class Line:
         self._handle = None
 
 
+class _Response(http.client.HTTPResponse):
+    """A response whose malformed headers are left out in silence: urllib3 would log them, with a key that they echo."""
+
+    def begin(self) -> None:
+        super().begin()
+        self.msg.defects.clear()
+        self.msg.set_payload("")
+
+
 class Recorded:
     """The half of a urllib3 connection that tells the line what it does; the other half is the next base."""
 
@@ -261,4 +270,4 @@ class Recorded:
     def respond(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
         """Return the reader of the reply; the request has been sent by now."""
         self.line.flight.sent = True
-        return http.client.HTTPResponse(cast("socket.socket", ClockedSocket(sock, self.line.flight)), **options)
+        return _Response(cast("socket.socket", ClockedSocket(sock, self.line.flight)), **options)

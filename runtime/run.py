@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from protocol.errors import ConfigError
 from protocol.signals import Progress, RunEnded
+from runtime import check
 from runtime.channel import Channel
 from runtime.config import Config
 from runtime.interrupts import Interrupts
@@ -54,26 +55,17 @@ def configuration(options: argparse.Namespace) -> Config:
     """Return the configuration that the options ask for: a file, an endpoint, or both."""
     if options.config is None and options.base_url is None:
         raise ConfigError("run needs --config F, or --base-url U with --model M")
+    where = {name: getattr(options, name) for name in ("base_url", "model", "provider", "api_key_env")}
     if options.config is None:
         if options.model is None:
             raise ConfigError("--base-url needs --model M")
-        return Config.for_endpoint(
-            options.base_url, options.model, provider=options.provider or "openai", api_key_env=options.api_key_env
-        )
-    config = Config.load(options.config)
-    for gap in gaps(config):
+        return Config.for_endpoint(**{name: value for name, value in where.items() if value is not None})
+    config = Config.load(options.config).override(**where)
+    if not config.model and config.team.workflow == "team":
+        raise ConfigError(f"{options.config}: {check.NO_MODEL}")
+    for gap in check.gaps(config):
         complain(f"{options.config}: {gap}")
-    return config.override(
-        base_url=options.base_url, model=options.model, provider=options.provider, api_key_env=options.api_key_env
-    )
-
-
-def gaps(config: Config) -> Iterator[str]:
-    """Yield what *config* asks for and this version does not do yet, a line each."""
-    if config.budget.usd is not None:
-        yield "budget.usd is not built yet in this version: nothing stops at it"
-    if config.executor.enabled is True:
-        yield "executor is not built yet in this version: drafts are not run"
+    return config
 
 
 class Batch:

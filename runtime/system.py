@@ -32,7 +32,7 @@ from actors.worker import CREW, Crew
 from actors.workflow import DirectWorkflow, Workflow
 from protocol import ids
 from protocol.errors import ConfigError, ErrorKind, TroupeError
-from protocol.signals import StartRun, Stop
+from protocol.signals import Control, StartRun, Stop
 from runtime import assembly
 from runtime.config import Config
 from runtime.desk import Close, Desk, Open, Run, Runs, Subscribe
@@ -163,11 +163,12 @@ class ActorSystem:
     def _threads(self) -> list[Thread]:
         return [*self._pinned.threads(), *self._shared.threads(), self._watchdog.thread, *self._watchdog.stuck]
 
-    @staticmethod
-    def _join(threads: list[Thread], deadline: float) -> None:
+    def _join(self, threads: list[Thread], deadline: float) -> None:
+        """Wait for *threads*, but not for those that the watchdog has given up already: nothing can end them."""
+        given_up = set(self._watchdog.stuck)
         for thread in threads:
             if thread.ident is not None:  # it was started
-                thread.join(max(0.0, deadline - time.monotonic()))
+                thread.join(0.1 if thread in given_up else max(0.0, deadline - time.monotonic()))
         stuck = [thread.name for thread in threads if thread.is_alive()]
         if stuck:
             _log.warning("system.threads_stuck", threads=stuck)
@@ -290,6 +291,8 @@ class ActorSystem:
             if handle is not None:
                 handle.run.stop("the system was stopped", ErrorKind.STOPPED)
         self.directory.dead.append(letter)
+        if self._stopped and isinstance(letter.message, (Control, Close)):
+            return  # they all tell a supervisor that has gone of their own end
         _log.info("letter.died", to=letter.to, reason=letter.reason, message=type(letter.message).__name__)
 
     def _on_failure(self, news: ChildFailed, action: str) -> None:

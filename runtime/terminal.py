@@ -13,6 +13,10 @@ MOST_LINE = 2000
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
+class OutputLost(OSError):
+    """Standard output cannot be written."""
+
+
 def open_all() -> None:
     """Put the null device where a standard stream is closed, so that no socket or file takes its number."""
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
@@ -34,7 +38,7 @@ def silence(number: int) -> None:
 def print_out(text: str) -> None:
     """Write *text* and a newline to standard output as UTF-8, whatever the locale says.
 
-    A terminal gets control characters escaped. A reader that has gone is no error; raises ``OSError`` for a full disk.
+    A terminal gets control characters escaped. A reader that has gone is no error; a full disk is: ``OutputLost``.
     """
     text = escaped(text) if sys.stdout.isatty() else text
     try:
@@ -43,9 +47,9 @@ def print_out(text: str) -> None:
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         silence(1)
-    except OSError:
+    except OSError as error:
         silence(1)
-        raise
+        raise OutputLost(error.errno, error.strerror) from None
 
 
 def say(text: str) -> None:

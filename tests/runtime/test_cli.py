@@ -1,21 +1,21 @@
-"""The command line's contract: what it prints where, exit codes, and one line for each thing that is wrong."""
+"""The command line as such: help, what is not built yet, streams in any state, signals in any state."""
 
 from __future__ import annotations
 
-import json
-import re
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
-from runtime.fake_script import Fault, Script
+from runtime.fake_script import Script
 from runtime.fake_server import FakeServer
-from tests.runtime.command import ROOT, config, environment, troupe
+from tests.runtime.command import NOWHERE, ROOT, environment, in_shell, troupe
 
 pytestmark = pytest.mark.slow
 TASK = "Implement an async HTTP client with retries"
+LATER = ("init", "simulate", "bench", "resume", "show", "dead-letters", "cost", "replay")
 
 
 @pytest.fixture(scope="module")
@@ -24,307 +24,311 @@ def server():
         yield running
 
 
-def run(home, url, *arguments, **options):
-    return troupe(home, "run", *arguments, "--base-url", url, "--model", "m", **options)
+@pytest.fixture(scope="module")
+def silent_server():
+    with FakeServer(Script(latency=60.0)) as running:
+        yield running
 
 
-# --- what comes out
+# --- help, and what is not built yet
 
 
-def test_json_is_one_document_and_the_summary_has_its_fields(tmp_path, server):
-    done = run(tmp_path, server.url, TASK, "--json", "--id", "task_001")
-    assert done.code == 0
-    (result,) = done.results
-    assert set(result) == {
-        "correlation_id", "success", "output", "error", "error_kind", "results", "accepted", "summary",
-    }  # fmt: skip
-    assert (result["correlation_id"], result["success"]) == ("task_001", True)
-    assert set(result["summary"]) == {
-        "total_tasks", "successful", "failed", "llm_calls", "retries", "input_tokens", "output_tokens", "cost_usd",
-        "wall_ms", "llm_ms",
-    }  # fmt: skip
-    assert result["summary"]["total_tasks"] == len(result["results"]) == 7
+@pytest.mark.parametrize("command", ["", "run", "check", "fake-server", *LATER])
+def test_the_help_of_every_command_fits_a_terminal_of_80_by_24(tmp_path, command):
+    done = troupe(tmp_path, *command.split(), "--help", COLUMNS="80")
+    lines = done.out.splitlines()
+    assert (done.code, done.err) == (0, "")
+    assert command in done.out
+    assert max(map(len, lines)) <= 80
+    assert len(lines) <= 24
 
 
-def test_without_json_standard_output_is_the_text_alone(tmp_path, server):
-    done = run(tmp_path, server.url, TASK)
-    assert done.code == 0
-    assert done.out.startswith("## ")
-    for label in ("Total Tasks: 7", "Successful: 7", "Failed: 0"):
-        assert label in done.err
-    assert re.search(r"^Total Execution Time: \d+\.\d\d ms$", done.err, re.MULTILINE)
-    assert "Total Tasks" not in done.out
-
-
-def test_quiet_says_nothing_but_the_result(tmp_path, server):
-    assert run(tmp_path, server.url, "What is 2 + 2?", "--quiet", "--no-journal").err == ""
-
-
-def test_many_tasks_give_a_line_each_and_a_last_one_with_the_sums(tmp_path, server):
-    tasks = 'one thing\n\n{"task": "two", "id": "t2", "timeout": 30}\n{"task": "drei: Grüße 🎭"}\n'
-    done = run(tmp_path, server.url, "--tasks", "-", "--json", stdin=tasks)
-    *results, last = done.results
-    assert len(results) == 3
-    assert "t2" in {result["correlation_id"] for result in results}
-    assert (last["summary"]["workflows"], last["summary"]["workflows_failed"]) == (3, 0)
-    assert last["summary"]["total_tasks"] == sum(result["summary"]["total_tasks"] for result in results)
-
-
-def test_outputs_and_events_are_written_to_files(tmp_path, server):
-    run(tmp_path, server.url, "Größe?", "--id", "x", "--out", "out", "--events", "events.jsonl")
-    assert (tmp_path / "out" / "x.md").read_text(encoding="utf-8")
-    assert json.loads((tmp_path / "out" / "x.json").read_text(encoding="utf-8"))["success"]
-    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert {event["run"] for event in events} == {"x"}
-    assert "task.started" in {event["event"] for event in events}
-
-
-def test_each_call_is_made_exactly_once_by_a_server_that_knows_no_json_schema(tmp_path):
-    for support in ("reject", "ignore"):
-        with FakeServer(Script(json_schema=support, json_object=support, record=True)) as server:
-            done = run(tmp_path, server.url, TASK, "--json")
-            bodies = server.bodies()
-        assert done.code == 0, done.err
-        (result,) = done.results
-        assert len(result["accepted"]) == 3
-        assert len(set(bodies)) == len(bodies)
-        assert result["summary"]["total_tasks"] == 7
-
-
-def test_a_subtask_whose_coder_fails_for_good_leaves_the_others_in_the_result(tmp_path):
-    with FakeServer(Script(faults=(Fault(match="Implement: Handle errors", times=0, status=400),))) as server:
-        done = run(tmp_path, server.url, TASK, "--json")
-    (result,) = done.results
-    assert (done.code, result["success"]) == (1, False)
-    assert sum(1 for task in result["results"] if not task["success"]) == 1
-    assert result["output"].count("## ") == 2
-
-
-def test_the_tasks_nonces_never_mix(tmp_path):
-    tasks = "\n".join(f"Say nonce-{n:04d}" for n in range(200))
-    text = config("{url}", "[limits.main]\nconcurrency = 64\n[team]\nplan = 'never'\nmax_parallel = 64")
-    with FakeServer(Script(nonce=True, latency=(0.0, 0.1))) as server:
-        (tmp_path / "t.toml").write_text(text.replace("{url}", server.url), encoding="utf-8")
-        done = troupe(tmp_path, "run", "--config", "t.toml", "--tasks", "-", "--json", "--quiet", stdin=tasks)
-        stats = server.stats()
-    *results, _ = done.results
-    assert len(results) == 200
-    found = [set(re.findall(r"nonce-\d{4}", result["output"])) for result in results]
-    assert sorted(n for (n,) in found) == [f"nonce-{n:04d}" for n in range(200)]
-    assert stats.max_in_flight > 32
-
-
-# --- what is not built yet
+def test_the_help_of_run_names_every_option_of_the_contract(tmp_path):
+    words = troupe(tmp_path, "run", "--help").out.split()
+    options = "--tasks --config --base-url --model --provider --api-key-env --id --journal --no-journal --max-cost"
+    assert set(f"{options} --timeout --priority --flow --out --events --json --quiet".split()) <= set(words)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["init"], ["simulate"], ["bench", "--json"], ["resume", "x"], ["show", "x"], ["dead-letters", "list"], ["cost"],
-        ["replay", "f", "--config", "g"], ["check", "--config", "x", "--online"],
+        *LATER, "init team.toml", "simulate --config x --workflows 3 --seed 1 --trace f --json", "bench --json",
+        "resume x --journal f --json", "show x", "dead-letters list", "dead-letters requeue -- x", "cost --json",
+        "replay f --config g", "check --online", "check --config x --online", "check --online --config x",
     ],
 )  # fmt: skip
 def test_a_command_that_is_not_built_says_so_and_exits_2(tmp_path, arguments):
+    done = troupe(tmp_path, *arguments.split())
+    assert (done.code, done.out) == (2, "")
+    assert "is not built yet" in done.one_line
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--journal j", "--max-cost 1", "--flow a", "--priority high", "--priority low"])
+@pytest.mark.parametrize("order", ["x {} --base-url {} --model m --json", "{} x", "--tasks - {}"])
+def test_an_option_that_is_not_built_says_so_and_exits_2(tmp_path, option, order):
+    done = troupe(tmp_path, "run", *order.format(option, NOWHERE).split(), stdin="x")
+    assert (done.code, done.out) == (2, "")
+    assert f"{option.split()[0]} is not built yet" in done.one_line
+
+
+@pytest.mark.parametrize("kind", ["option", "config"])
+def test_anthropic_says_that_it_is_not_built_yet(tmp_path, kind):
+    provider = '[provider.a]\nkind = "anthropic"\nbase_url = "https://a.example"\n'
+    (tmp_path / "t.toml").write_text(f'{provider}[model.m]\nprovider = "a"\nname = "m"\n')
+    where = ["--config", "t.toml"] if kind == "config" else ["--base-url", "https://a.example", "--model", "m"]
+    done = troupe(tmp_path, "run", "x", *where, *(["--provider", "anthropic"] if kind == "option" else []))
+    assert (done.code, done.out) == (2, "")
+    assert "is not built yet" in done.one_line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["rum"], "rum"),
+        (["run", "x"], "--config F, or --base-url U"),
+        (["run", "x", "--base-url", NOWHERE], "--model"),
+        (["run", "x", "--jso"], "--jso"),
+        (["run", "x", "y"], "y"),
+        (["run", "x", "--provider", "gopher"], "gopher"),
+        (["run", "x", "--priority", "urgent"], "urgent"),
+        (["run", "x", "--bad\n\x1b[31m"], "--bad"),
+        (
+            ["run", "x", "--base-url", NOWHERE, "--model", "m", "--api-key-env", "sk-abcdefgh12345678"],
+            "looks like a key",
+        ),
+        (["check"], "--config"),
+        (["fake-server", "--port", "99999"], "99999"),
+        (["fake-server", "--script", "nowhere.toml"], "nowhere.toml"),
+    ],
+)
+def test_wrong_usage_is_one_line_and_exit_2(tmp_path, arguments, words):
     done = troupe(tmp_path, *arguments)
     assert (done.code, done.out) == (2, "")
-    assert "is not built yet" in done.one_line
+    assert words in done.one_line
+    assert done.one_line.isprintable()
+    assert "sk-abc" not in done.err
 
 
-@pytest.mark.parametrize("option", [["--journal", "j"], ["--max-cost", "1"], ["--flow", "a"], ["--priority", "high"]])
-def test_an_option_that_is_not_built_says_so_and_exits_2(tmp_path, option):
-    done = run(tmp_path, "http://127.0.0.1:9/v1", "x", *option)
-    assert done.code == 2
-    assert f"{option[0]} is not built yet" in done.one_line
-
-
-@pytest.mark.parametrize("command", [[], ["run"], ["check"], ["fake-server"]])
-def test_help_fits_a_terminal(tmp_path, command):
-    done = troupe(tmp_path, *command, "--help", COLUMNS="80")
-    lines = done.out.splitlines()
-    assert done.code == 0
-    assert max(map(len, lines)) <= 80
-    assert len(lines) <= (24 if command != ["run"] else 48)
-
-
-# --- bad input: exit 2 and one line
-
-WRONG = {
-    "an unknown key": ("[team]\nplann = 1", "team.plann"),
-    "a wrong type": ("[team]\nmax_rounds = 'two'", "team.max_rounds"),
-    "a negative limit": ("[limits.main]\nrequests_per_minute = -5", "limits.main.requests_per_minute"),
-    "a limit that is no number": ("[limits.main]\nrequests_per_minute = nan", "limits.main.requests_per_minute"),
-    "no TOML": ("[team", "t.toml"),
-}
-
-
-@pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_configuration_is_one_line_that_names_file_and_key(tmp_path, name):
-    text, key = WRONG[name]
-    (tmp_path / "t.toml").write_text(config("http://127.0.0.1:9/v1") + text if name != "no TOML" else text)
-    done = troupe(tmp_path, "run", "x", "--config", "t.toml")
-    assert (done.code, done.out) == (2, "")
-    assert "t.toml" in done.one_line
-    assert key in done.one_line
-
-
-def test_a_configuration_that_is_not_utf_8_is_one_line(tmp_path):
-    (tmp_path / "t.toml").write_bytes(b"x = '\xff\xfe'")
-    done = troupe(tmp_path, "check", "--config", "t.toml")
-    assert done.code == 2
-    assert "UTF-8" in done.one_line
-
-
-@pytest.mark.parametrize(
-    ("url", "word"),
-    [
-        ("http://example.com/v1", "https"),
-        ("file:///etc/passwd", "https"),
-        ("https://user:pass@example.com/v1", "user"),
-        ("nonsense", "http"),
-    ],
-)
-def test_a_url_that_must_not_be_spoken_to_is_refused(tmp_path, url, word):
-    done = run(tmp_path, url, "x")
-    assert (done.code, done.out) == (2, "")
-    assert word in done.one_line
-    assert "pass@" not in done.err
-
-
-@pytest.mark.parametrize(("value", "word"), [("", "MY_KEY"), ("abc\ndef-secret-part", "MY_KEY")])
-def test_a_key_that_cannot_be_used_is_one_line_without_the_key(tmp_path, value, word):
-    done = run(tmp_path, "http://127.0.0.1:9/v1", "x", "--api-key-env", "MY_KEY", MY_KEY=value)
-    assert done.code == 2
-    assert word in done.one_line
-    assert "secret" not in done.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "stdin", "word"),
-    [
-        ([""], "", "empty"),
-        (["-"], "  \n", "empty"),
-        (["-"], "x" * 1_000_001, "1000000 are the most"),
-        (["-"], b"\xff\xff", "UTF-8"),
-        (["--tasks", "-"], "", "no task"),
-        (["--tasks", "-"], '{"task": 3}', "line 1"),
-        (["--tasks", "-"], '{"task": "a", "colour": 3}', "line 1"),
-        (["--tasks", "nowhere.txt"], "", "nowhere.txt"),
-        (["a", "--tasks", "-"], "b", "one TASK"),
-        ([], "", "one TASK"),
-        (["x", "--id", "../../etc"], "", "an id is"),
-        (["x", "--timeout", "-3"], "", "-3"),
-        (["x", "--timeout", "nan"], "", "nan"),
-    ],
-)
-def test_a_task_that_cannot_be_run_is_one_line(tmp_path, arguments, stdin, word):
-    done = run(tmp_path, "http://127.0.0.1:9/v1", *arguments, stdin=stdin)
-    assert (done.code, done.out) == (2, "")
-    assert word in done.one_line
-
-
-def test_the_same_id_with_the_same_task_is_one_run_and_with_another_task_an_error(tmp_path, server):
-    line = '{"task": "a", "id": "same"}\n'
-    done = run(tmp_path, server.url, "--tasks", "-", "--json", stdin=line + '{"task": "b", "id": "same"}\n')
-    assert done.code == 2
-    assert "'same'" in done.one_line
-
-
-def test_a_task_of_just_under_a_megabyte_works(tmp_path, server):
-    assert run(tmp_path, server.url, "-", "--quiet", "--json", stdin="word " * 199_000).code == 0
-
-
-def test_control_characters_reach_no_terminal(tmp_path, server):
-    done = run(tmp_path, server.url, "Say \x1b[31mred\x07 ä 🎭", LANG="C", LC_ALL="C")
-    assert done.code == 0
-    assert "\x1b" not in done.err
-    assert "\x07" not in done.err
-    assert "ä" in done.out
-
-
-def test_an_unreachable_server_fails_the_run_in_one_line(tmp_path):
-    (tmp_path / "t.toml").write_text(config("http://127.0.0.1:9/v1", "[team]\nplan = 'never'"))
-    done = troupe(tmp_path, "run", "x", "--config", "t.toml", "--json", "--quiet")
-    (result,) = done.results
-    assert (done.code, result["results"][0]["error_kind"]) == (1, "connection")
-    assert result["results"][0]["retry_count"] == 3
-    assert "127.0.0.1:9" in done.one_line
-
-
-# --- pipes and signals
-
-
-def test_a_reader_that_goes_away_is_no_traceback(tmp_path, server):
-    command = f"{sys.executable} -m runtime run --tasks - --base-url {server.url} --model m --json --quiet | head -c 10"
-    tasks = "\n".join(f"What is {n}?" for n in range(50)).encode()
+def test_help_loads_nothing_that_it_does_not_need(tmp_path):
+    code = "import sys\nfrom runtime.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
     done = subprocess.run(
-        command,
-        shell=True,
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        input=tasks,
-        capture_output=True,
-        timeout=60,
-        check=False,
+        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, check=True
     )
-    assert b"Traceback" not in done.stderr
-    assert b"BrokenPipe" not in done.stderr
+    assert set(done.stderr.split()) & {"pykka", "requests", "structlog", "asyncio", "ssl"} == set()
 
 
-@pytest.mark.parametrize(
-    ("signals", "code"), [([signal.SIGINT], 130), ([signal.SIGTERM], 143), ([signal.SIGINT] * 2, 130)]
-)
-def test_a_signal_ends_the_run_in_time_with_its_code(tmp_path, signals, code):
-    with FakeServer(Script(latency=30.0)) as server:
-        command = [sys.executable, "-m", "runtime", "run", TASK, "--base-url", server.url, "--model", "m"]
-        process = subprocess.Popen(
-            command, cwd=tmp_path, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
-        assert b"begins" in process.stderr.readline()
-        for number in signals:
-            process.send_signal(number)
-        out, err = process.communicate(timeout=20)
-    assert process.returncode == code
-    assert b"Traceback" not in err
-    assert len(signals) > 1 or b"cancelling 1 run;" in err
-    assert out == b""
+def test_an_application_that_imports_the_system_does_not_load_http(tmp_path):
+    code = (
+        "import sys\nfrom runtime import ActorSystem, Config\nprint(*{'requests', 'urllib3', 'rich'} & {*sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(tmp_path), capture_output=True, text=True, check=True
+    )
+    assert "requests" not in done.stdout
+    assert "urllib3" not in done.stdout
 
 
-# --- check and the demo
+# --- standard streams in any state
 
 
-def test_check_says_what_a_configuration_means(tmp_path):
-    done = troupe(tmp_path, "check", "--config", str(ROOT / "examples" / "guide_de.toml"), HOLYSHEEP_API_KEY="x" * 20)
+def shell(home, url, ending, arguments="hello?", **options):
+    return in_shell(home, f"run {arguments} --base-url {url} --model m", ending, **options)
+
+
+@pytest.mark.parametrize("ending", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_from_the_start_change_nothing_but_what_is_seen(tmp_path, server, ending):
+    done = shell(tmp_path, server.url, f"--out d --id one {ending}")
+    assert done.code == 0
+    assert (tmp_path / "d" / "one.md").read_text().startswith("```python")
+    assert ("Total Tasks: 2" in done.err) == ("2>&-" not in ending)
+    assert done.out.startswith("```python") == (">&-" not in ending.replace("2>&-", ""))
+    assert "Traceback" not in done.err
+    assert "begins" not in done.out
+
+
+@pytest.mark.parametrize("ending", ["2>&-", ">&- 2>&-"])
+def test_a_wrong_call_with_closed_streams_still_exits_2(tmp_path, ending):
+    done = in_shell(tmp_path, "run x --config nowhere.toml", ending)
+    assert (done.code, done.out, done.err) == (2, "", "")
+
+
+@pytest.mark.parametrize("reader", ["head -n 1", "head -c 5", "true", "exec 0<&-"])
+def test_a_reader_of_results_that_goes_away_is_no_error_and_loses_no_work(tmp_path, server, reader):
+    tasks = "\n".join(f"What is {n}?" for n in range(20))
+    ending = f"--json --quiet --out d | {reader}; exit ${{PIPESTATUS[0]}}"
+    done = shell(tmp_path, server.url, ending, "--tasks -", stdin=tasks)
     assert (done.code, done.err) == (0, "")
-    assert done.out.splitlines()[-1] == "ok"
-    assert "HOLYSHEEP_API_KEY" in done.out
-    assert "xxxx" not in done.out
+    assert len(list((tmp_path / "d").glob("*.json"))) == 20
 
 
-def test_check_without_the_key_names_its_variable(tmp_path):
-    done = troupe(tmp_path, "check", "--config", str(ROOT / "examples" / "guide_de.toml"))
-    assert done.code == 2
-    assert "HOLYSHEEP_API_KEY" in done.one_line
+def test_a_reader_of_progress_that_goes_away_does_not_touch_the_result(tmp_path, server):
+    done = shell(tmp_path, server.url, "2>&1 >out.txt | true; exit ${PIPESTATUS[0]}")
+    assert done.code == 0
+    assert (tmp_path / "out.txt").read_text().startswith("```python")
 
 
-def test_anthropic_is_not_built_yet(tmp_path):
-    done = run(tmp_path, "https://api.anthropic.com", "x", "--provider", "anthropic")
-    assert done.code == 2
-    assert "is not built yet" in done.one_line
+@pytest.mark.parametrize(
+    ("ending", "what"), [("--quiet >/dev/full", "standard output"), ("--quiet --events /dev/full", "the events file")]
+)
+def test_a_full_disk_is_one_line_and_exit_1(tmp_path, server, ending, what):
+    done = shell(tmp_path, server.url, ending)
+    assert done.code == 1
+    assert done.one_line == f"troupe: {what} cannot be written: No space left on device"
+    assert done.out.startswith("```python") == ("events" in what)
 
 
-def test_the_demo_without_the_model_runs_the_team_over_http_and_says_so(tmp_path):
-    hide = "import sys; sys.modules['xllamacpp'] = None; from runtime.cli import main; sys.exit(main([]))"
-    done = subprocess.run(
-        [sys.executable, "-c", hide],
-        cwd=tmp_path,
-        env=environment(tmp_path, TROUPE_TASK="Build a parser with tests"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+@pytest.mark.parametrize("command", ["check --config t.toml", "--help", "run --help", "bench --help"])
+def test_short_commands_bear_a_full_disk_and_a_reader_that_has_gone(tmp_path, command):
+    (tmp_path / "t.toml").write_text(f'[provider.a]\nbase_url = "{NOWHERE}"\n[model.m]\nprovider = "a"\nname = "m"\n')
+    gone = in_shell(tmp_path, command, "| exec 0<&-; exit ${PIPESTATUS[0]}")
+    full = in_shell(tmp_path, command, ">/dev/full")
+    assert (gone.code, gone.err) == (0, "")
+    assert "No space left" in full.one_line
+    assert full.code == 1
+
+
+@pytest.mark.parametrize("option", ["--out /dev/null/x", "--out t.toml", "--events nowhere/e", "--events ."])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_sent(tmp_path, server, option):
+    (tmp_path / "t.toml").write_text("")
+    before = server.stats().requests
+    done = shell(tmp_path, server.url, option)
+    assert (done.code, done.out, server.stats().requests) == (2, "", before)
+    assert "cannot be written" in done.one_line
+
+
+def test_a_home_that_is_not_there_and_a_folder_that_has_gone_do_not_matter(tmp_path, server):
+    (tmp_path / "gone").mkdir()
+    done = in_shell(
+        tmp_path, f"run hello? --base-url {server.url} --model m --quiet", "", HOME="/nonexistent", PYTHONSAFEPATH="1"
     )
-    first = done.stderr.splitlines()[0]
-    assert done.returncode == 0, done.stderr
-    assert "scripted server" in first
-    assert "pip install" in first
-    assert "Build a parser" in done.stderr
+    assert (done.code, done.err) == (0, "")
+
+
+# --- signals
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Start the command without waiting for its end; none outlives the test."""
+    processes = []
+
+    def start(*arguments, **options):
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        command = [sys.executable, "-m", "runtime", *arguments]
+        processes.append(subprocess.Popen(command, cwd=tmp_path, env=environment(tmp_path), **pipes))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def ended(process, timeout=12):
+    out, err = process.communicate(timeout=timeout)
+    assert b"Traceback" not in err
+    return process.returncode, out.decode(), err.decode()
+
+
+CODES = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_one_signal_cancels_what_runs_and_ends_with_its_code(silent_server, started, number, code):
+    process = started("run", TASK, "--base-url", silent_server.url, "--model", "m", "--json", "--id", "one")
+    assert b"begins" in process.stderr.readline()
+    process.send_signal(number)
+    returned, out, err = ended(process, 5)
+    assert returned == code
+    assert '"correlation_id": "one", "success": false' in out
+    assert '"error_kind": "cancelled"' in out
+    assert f"troupe: {number.name}: cancelling 1 run; once more ends at once\n" in err
+    assert "troupe: one failed: cancelled: cancelled\n" in err
+
+
+@pytest.mark.parametrize(("first", "_"), CODES)
+@pytest.mark.parametrize(("second", "code"), CODES)
+def test_a_second_signal_ends_at_once_with_its_code(tmp_path, silent_server, started, first, second, code, _):
+    (tmp_path / "cast.py").write_text(DEAF)
+    (tmp_path / "t.toml").write_text(deaf(silent_server.url))
+    process = started("run", "x", "--config", "t.toml")
+    lines = [process.stderr.readline(), process.stderr.readline()]
+    assert b"deaf\n" in lines
+    process.send_signal(first)
+    assert b"cancelling" in process.stderr.readline()
+    process.send_signal(second)
+    assert ended(process, 2)[0] == code
+
+
+DEAF = """
+import sys, time
+from actors import Agent, Workflow
+
+class One(Workflow):
+    async def run(self, task):
+        return await self.ask("deaf", task)
+
+class Deaf(Agent):
+    async def handle(self, message):
+        print("deaf", file=sys.stderr, flush=True)
+        time.sleep(60)
+"""
+
+
+def deaf(url):
+    """Return a configuration whose agent hears nothing for a minute, so that no stop can be quick."""
+    provider = f'[provider.a]\nbase_url = "{url}"\n[model.m]\nprovider = "a"\nname = "m"\n'
+    return f'{provider}[roles.deaf]\nagent = "cast:Deaf"\n[team]\nworkflow = "cast:One"\n'
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_a_signal_while_tasks_are_read_ends_at_once(started, number, code):
+    process = started("run", "-", "--base-url", NOWHERE, "--model", "m", stdin=subprocess.PIPE)
+    process.stdin.write(b" " * 65_537)  # a pipe takes 64 kB: the last byte fits when the other side has begun to read
+    process.stdin.flush()
+    while process.poll() is None:  # CPython does not hear a signal between two reads before the next one
+        process.send_signal(number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=0.2)
+    process.stdin.close()
+    process.stdin = None
+    assert ended(process) == (code, "", "")
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_a_signal_in_the_middle_of_many_tasks_starts_no_further_one(tmp_path, started, number, code):
+    tasks = "".join(f"What is {n}?\n" for n in range(2000))
+    (tmp_path / "tasks").write_text(tasks)
+    with FakeServer(Script(latency=0.02)) as server:
+        base = ("--base-url", server.url, "--model", "m")
+        process = started("run", "--tasks", "tasks", *base, "--json", "--quiet")
+        first = process.stdout.readline()
+        process.send_signal(number)
+        returned, out, err = ended(process)
+    assert (returned, first[:1]) == (code, b"{")
+    assert out.splitlines()[-1].startswith('{"summary":')
+    assert 1 <= len(out.splitlines()) < 1900
+    assert "cancelling 512 runs" in err
+
+
+@pytest.mark.parametrize(("number", "code"), CODES)
+def test_a_signal_ends_the_scripted_server(started, number, code):
+    process = started("fake-server")
+    assert process.stdout.readline().startswith(b"fake server: http://127.0.0.1:")
+    process.send_signal(number)
+    assert ended(process, 3) == (code, "", "")
+
+
+def test_a_signal_at_any_moment_of_the_start_leaves_no_traceback(started, server):
+    for milliseconds in range(0, 120, 12):
+        process = started("run", "hello?", "--base-url", server.url, "--model", "m", "--quiet")
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(timeout=0.02 + milliseconds / 1000)
+        process.send_signal(signal.SIGTERM)
+        assert ended(process, 5)[0] in {143, -15, 0}
+
+
+def test_the_examples_folder_stands_where_the_tests_expect_it():
+    assert (ROOT / "examples" / "guide_de.toml").exists()

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from runtime import Config
-from tests.runtime.command import ROOT, environment
+from tests.runtime.command import ROOT, config, environment
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +33,30 @@ def test_the_embedding_example_runs_a_role_a_workflow_and_the_team(tmp_path):
     assert "## " in out
 
 
+def test_the_example_of_a_team_of_your_own_survives_a_task_that_fails(tmp_path):
+    good, bad = run(tmp_path, str(ROOT / "examples" / "own_agent.py")).splitlines()
+    assert good.partition(" ")[0].isdigit()
+    assert len(good.split(". ", 1)[1]) > 10
+    assert bad.startswith("no proofreading: ")
+    assert "FileNotFoundError" in bad
+
+
+@pytest.mark.parametrize("name", ["embed", "own_agent", "asyncio_app"])
+def test_an_example_takes_a_configuration_file(tmp_path, name):
+    (tmp_path / "team.toml").write_text(config("http://127.0.0.1:9/v1", "[team]\nplan = 1"), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / f"{name}.py"), "team.toml"],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("protocol.errors.ConfigError: team.toml: team.plan: ")
+
+
 def test_the_asyncio_example_awaits_its_runs(tmp_path):
     out = run(tmp_path, str(ROOT / "examples" / "asyncio_app.py"))
     assert out.count("succeeded") == 2
@@ -54,6 +78,6 @@ def test_the_test_example_passes(tmp_path):
 
 
 def test_the_german_example_is_a_valid_configuration():
-    config = Config.load(ROOT / "examples" / "guide_de.toml")
-    assert "Sicherheit" in config.roles["reviewer"].system_prompt
-    assert config.team.max_parallel == 3
+    german = Config.load(ROOT / "examples" / "guide_de.toml")
+    assert "Sicherheit" in german.roles["reviewer"].system_prompt
+    assert german.team.max_parallel == 3
