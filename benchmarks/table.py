@@ -35,13 +35,43 @@ def mailbox(result):
     return "\n".join(lines)
 
 
+BOUNDS = {"1": 1.08, "16": 1.2, "128": 1.12}
+
+
+def team(result):
+    lines = [
+        (
+            f"Server ceiling {result['server_ceiling_per_s']:,} requests/s; {result['slots']} slots; "
+            f"{result['latency_s'] * 1000:g} ms a call."
+        ),
+        "",
+        "| contender | W | makespan over ideal | at most | CPU ms a call | added ms, p50 / p99 | peak MB |",
+        "|---|---:|---:|---:|---:|---:|---:|",
+    ]
+    for name in ("troupe", "threads", "aiohttp"):
+        for workflows, bound in BOUNDS.items():
+            row = result[name][workflows]
+            added = row["added_ms_p50_p99"]
+            cells = (
+                name,
+                workflows,
+                f"{row['over_ideal']:.3f}",
+                f"{bound:g}" if name == "troupe" else "",
+                f"{row['cpu_ms_per_call']:.3f}",
+                f"{added[0]:g} / {added[1]:g}" if added else "",
+                f"{result[name]['peak_mb']:g}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def shown(figure, unit, *, bare=False):
     """Return *figure* as a reader wants it: bytes whole and with commas, others with two digits."""
     text = f"{figure:,.0f}" if unit == "bytes" else f"{figure:.2f}"
     return text if bare else f"{text} {unit}"
 
 
-TABLES = {"mailbox": mailbox}
+TABLES = {"mailbox": mailbox, "team": team}
 
 
 def filled(page):

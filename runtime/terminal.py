@@ -13,7 +13,7 @@ MOST_LINE = 2000
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-class OutputLost(OSError):
+class OutputLost(OSError):  # noqa: N818 (news, not a fault: it reads as `except OutputLost`)
     """Standard output cannot be written."""
 
 

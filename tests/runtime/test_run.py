@@ -1,4 +1,4 @@
-"""The run command's contract: what stands on standard output, in files and in events; and that no call is made twice."""
+"""The run command's contract: what stands on standard output, in files and in events; no call is made twice."""
 
 from __future__ import annotations
 
@@ -19,11 +19,12 @@ from tests.runtime.command import NOWHERE, config, environment, troupe
 pytestmark = pytest.mark.slow
 TASK = "Implement an async HTTP client with retries"
 RESULT = {"correlation_id", "success", "output", "error", "error_kind", "results", "accepted", "summary"}
-SUMMARY = set(
-    ["total_tasks", "successful", "failed", "llm_calls", "retries", "input_tokens", "output_tokens", "cost_usd", "wall_ms", "llm_ms"]
-)
+SUMMARY = {
+    "total_tasks", "successful", "failed", "llm_calls", "retries", "input_tokens", "output_tokens", "cost_usd",
+    "wall_ms", "llm_ms",
+}  # fmt: skip
 LABELS = ("Total Tasks", "Successful", "Failed", "Total Execution Time")
-STRANGE = "Grüße 🎭 \x1b[31mrot\x07 \x85\u2028\u2029\u202e\x9b1m ‚Ende‘?"
+STRANGE = "Grüße 🎭 \x1b[31mrot\x07 \x85\u2028\u2029\u202e\x9b1m ‚Ende‘?"  # noqa: RUF001 (strange on purpose)
 """Umlauts, emoji, control characters old and new, line ends that only Unicode knows, a turn of direction."""
 
 
@@ -245,7 +246,9 @@ def test_a_timeout_for_all_is_that_of_each_line_that_has_none(tmp_path):
 
 def test_200_tasks_with_64_in_flight_never_mix_their_nonces(tmp_path):
     numbers = random.Random(1).sample(range(0x10000), 400)
-    pairs = {f"t{n}": {f"nonce-{a:04X}", f"nonce-{b:04X}"} for n, (a, b) in enumerate(zip(*[iter(numbers)] * 2))}
+    pairs = {
+        f"t{n}": {f"nonce-{a:04X}", f"nonce-{b:04X}"} for n, (a, b) in enumerate(zip(*[iter(numbers)] * 2, strict=True))
+    }
     tasks = "\n".join(json.dumps({"id": id_, "task": f"Say {' and '.join(sorted(own))}"}) for id_, own in pairs.items())
     limits = "[limits.main]\nconcurrency = 64\n[team]\nplan = 'never'\nmax_parallel = 64"
     with FakeServer(Script(nonce=True, latency=(0.0, 0.1), reject_first_reviews=0.3, record=True)) as server:
