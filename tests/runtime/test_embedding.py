@@ -375,6 +375,7 @@ def test_a_blocking_agent_that_never_returns_does_not_hold_the_stop_either(serve
     let_go.put(None)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_every_run_submitted_while_the_system_stops_ends_or_is_refused(server):
     for _ in range(4):
         system, handles = system_for(server).start(), []

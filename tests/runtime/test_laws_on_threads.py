@@ -173,7 +173,8 @@ def test_law_1_is_red_when_put_does_not_look_for_the_seal(house, monkeypatch):
         self.wake(self)
 
     monkeypatch.setattr(Mailbox, "put", put)
-    assert play(house, pinned=True, rounds=range(40, 60)).unaccounted > 0
+    rounds = (range(first, first + 20) for first in range(40, 160, 20))
+    assert any(play(house, pinned=True, rounds=some).unaccounted > 0 for some in rounds)
 
 
 def test_law_2_is_red_when_two_threads_serve_one_ready_queue(house):
