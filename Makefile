@@ -6,8 +6,8 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
 QUIET := --quiet --no-input
 # Floors for the tests; protocol/ must be covered by its own pure tests alone. Raise them, never lower them.
-PROTOCOL_COVERAGE ?= 98
-COVERAGE ?= 80
+PROTOCOL_COVERAGE ?= 100
+COVERAGE ?= 88
 
 # The task travels in the environment, unexpanded: no quote, dollar or newline in it is seen by make or by a shell.
 unexport TASK
@@ -41,7 +41,9 @@ lint: $(VENV)/.dev
 	$(VENV)/bin/lint-imports
 
 bench: $(VENV)/.bench
-	@$(PY) -m runtime bench
+	$(PY) benchmarks/mailbox.py --out benchmarks/results/mailbox.json
+	$(PY) benchmarks/team.py --out benchmarks/results/team.json
+	$(PY) benchmarks/table.py
 
 model:
 	@rm -f $(VENV)/.model

@@ -93,6 +93,9 @@ class Actor(pykka.Actor):
     def teardown(self) -> None:
         """Run after the last message, when the actor stops in order."""
 
+    def replaced(self) -> None:
+        """Run in an instance that a new one is about to replace; what it sends is discarded."""
+
     def stop(self) -> None:
         """Stop after the mail that is there already."""
         self._outbox.append((self.address, Envelope(_ActorStop())))
@@ -232,7 +235,8 @@ class Actor(pykka.Actor):
         new.actor_inbox, new.actor_stopped, new.actor_urn = mailbox, self.actor_stopped, self.actor_urn
         new._actor_ref = pykka.ActorRef(new)  # noqa: SLF001 (Pykka's own slot of the instance we make)
         new.bind(mailbox, self._dispatcher)
-        self._outbox.append((_CALL, new._take_place))  # noqa: SLF001 (a later self)
+        self._hook(self.replaced)
+        self._outbox, self._timing = [(_CALL, new._take_place)], None  # noqa: SLF001 (a later self)
 
     def _on_stop(self, stop: Stop) -> None:
         self._stop(stop.reason)

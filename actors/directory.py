@@ -176,6 +176,6 @@ def answer_to(message: AgentMessage, payload: Any) -> Answer:
         to=message.reply_to or "",
         step=message.message_id,
         kind="ask",
-        fingerprint=fingerprint("ask", message.recipient, message.content),
+        fingerprint=fingerprint("ask", message.recipient, message.content, bytes(message.data)),
         payload=payload,
     )

@@ -26,6 +26,7 @@ from protocol.calls import (
 )
 from protocol.chat import CallFailure
 from protocol.errors import ErrorKind
+from protocol.policies.recent import Recent
 from protocol.signals import (
     CancelStep,
     ChatCall,
@@ -74,6 +75,7 @@ class Gateway(Actor):
         self._caller_spec = caller_spec
         self._lines = lines
         self._dice = Random(ids.GATEWAY)  # noqa: S311 (jitter, no secret)
+        self._answered = Recent()
         self._others: set[str] = set()  # callers that may still report a call of an earlier instance
 
     def setup(self) -> None:
@@ -99,6 +101,8 @@ class Gateway(Actor):
         """Ask the machine and do what it says."""
         now, decide = self.clock(), self._decide
         match message:
+            case ChatCall() if message.again and message.step in self._answered:
+                return  # the answer is on its way
             case ChatCall():
                 self._hold(message)
                 self._perform(decide.on_call(message, now))
@@ -138,6 +142,7 @@ class Gateway(Actor):
                     self.tell(caller, perform)
                 case AnswerStep(answer=said):
                     self._let_go(said.step)
+                    self._answered.add(said.step)
                     self.tell(ids.RECORDER, said)
                 case Later(key=key, seconds=seconds):
                     self.after(seconds, Due(key=key), key=key)

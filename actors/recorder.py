@@ -1,59 +1,106 @@
 """The recorder in memory: every awaited answer passes here before it is delivered.
 
 The first answer for a step wins; a later one is a dead letter. What is kept of a run is forgotten when the run has
-ended.
+ended. It lies in the mailbox, which outlives the instance: a restarted recorder has lost nothing.
 """
 
 from __future__ import annotations
 
-from typing import Any, assert_never
+from typing import Any
 
 from msgspec.structs import replace
 
 from actors.base import Actor
 from protocol import ids
+from protocol.policies.recent import Recent
 from protocol.signals import Answer, Forget, Recall, Recalled
 
-Message = Answer | Recall | Forget
+
+class Record:
+    """The answers of one run in the order in which they came, and when the run first asked for them."""
+
+    __slots__ = ("answers", "began")
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+        self.began: float | None = None
 
 
 class Recorder(Actor):
-    """Keeps the answers of runs that are under way, in the order in which they came."""
+    """Keeps the answers of runs that are under way."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._runs: dict[str, dict[str, Answer]] = {}
+        self._runs: dict[str, Record] = {}
+        self._ended = Recent()  # an answer that is late for one of them is passed on and not kept
+
+    def setup(self) -> None:
+        """Take over what an earlier instance kept, and the answer that it failed on: somebody waits for it."""
+        mailbox = self.actor_inbox
+        if mailbox.held is None:
+            mailbox.held = {}
+        self._runs = mailbox.held
+        unfinished, mailbox.failed_on = mailbox.failed_on, None
+        if isinstance(unfinished, (Answer, Recall, Forget)):
+            self.tell(self.address, unfinished)
 
     def on_receive(self, message: Any) -> None:
         """Record and deliver, recall, or forget."""
-        known: Message = message
-        match known:
+        match message:
             case Answer():
-                self._record(known)
+                self._record(message)
             case Recall():
-                self._recall(known)
+                self._recall(message)
             case Forget():
-                self._runs.pop(known.run, None)
+                self._forget(message.run)
             case _:
-                assert_never(known)
+                self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
 
     def _record(self, answer: Answer) -> None:
         if answer.to not in self._directory.mailboxes:
             self._directory.dead_letter(answer.to, "whoever asked has gone", answer)
             return
-        run = self._runs.setdefault(ids.run_of(answer.step), {})
-        if answer.step in run:
-            self._directory.dead_letter(answer.to, "a second answer for the same step", answer)
-            return
         stamped = replace(answer, at=self.wall())
-        run[answer.step] = stamped
+        run = ids.run_of(answer.step)
+        if run not in self._ended:
+            answers = self._open(run).answers
+            if answer.step in answers:
+                self._directory.dead_letter(answer.to, "a second answer for the same step", answer)
+                return
+            answers[answer.step] = stamped
         self.tell(answer.to, stamped)
 
     def _recall(self, recall: Recall) -> None:
-        run = self._runs.get(ids.run_of(recall.conversation), {})
         inside = recall.conversation + "/"
-        mine = [answer for answer in run.values() if answer.to == recall.reply_to and answer.step.startswith(inside)]
-        others = {answer.step for answer in mine if answer.kind == "ask"} | set(recall.without)
-        answers = tuple(answer for answer in mine if not any(step in others for step in ids.above(answer.step)))
-        recalled = Recalled(conversation=recall.conversation, answers=answers, answered=recall.conversation in run)
+        run = ids.run_of(recall.conversation)
+        if run == recall.conversation:
+            self._ended.discard(run)
+            record = self._open(run)
+            record.began = self.wall() if record.began is None else record.began
+        else:
+            record = self._runs.get(run) or Record()
+        recalled = Recalled(
+            conversation=recall.conversation,
+            answers=tuple(answer for step, answer in record.answers.items() if step.startswith(inside)),
+            answered=recall.conversation in record.answers,
+            began=record.began or 0.0,
+        )
         self.tell(recall.reply_to, recalled)
+
+    def _open(self, run: str) -> Record:
+        record = self._runs.get(run)
+        if record is None:
+            record = self._runs[run] = Record()
+        return record
+
+    def _forget(self, what: str) -> None:
+        """Forget a run; or a conversation of somebody who was told something and never asked."""
+        run = ids.run_of(what)
+        if what == run:
+            self._runs.pop(run, None)
+            self._ended.add(run)
+        elif (record := self._runs.get(run)) is not None:
+            for step in [step for step in record.answers if step.startswith(what + "/")]:
+                del record.answers[step]
+            if not record.answers and record.began is None:
+                del self._runs[run]

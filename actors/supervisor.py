@@ -52,6 +52,10 @@ class RestartLater(Struct, frozen=True, kw_only=True, tag=True):
     address: str
 
 
+LOST_VERDICT = 1.0
+"""Seconds after which a restarted supervisor restarts the children that it finds suspended."""
+
+
 class Supervisor(Actor):
     """Parent of everything that runs. Rebuilds its books from its children after a restart."""
 
@@ -61,11 +65,23 @@ class Supervisor(Actor):
         self._workflows = workflows
 
     def setup(self) -> None:
-        """Learn from the children that are there already who plays what; empty at the first start."""
+        """Learn from the children that are there already who plays what; there are none at the first start.
+
+        The verdicts on those that are suspended may have been lost with the earlier instance, and its last request was.
+        """
         for spec in self._directory.children(self.address):
             if spec.role is not None:
                 self._decide.on_registered(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
+            if self._is_suspended(spec.address):
+                self._restart_after(LOST_VERDICT, spec.address)
+        mailbox = self.actor_inbox
+        lost, mailbox.failed_on = mailbox.failed_on, None
+        error = "the supervisor failed while it handled this; the log names the error"
+        if isinstance(lost, AgentMessage):
+            self._directory.bounce(lost, ErrorKind.INTERNAL, error)
+        elif isinstance(lost, StartRun):
+            self._refuse(lost, error, ErrorKind.INTERNAL)
 
     def on_receive(self, message: Any) -> Any:
         """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""
@@ -86,10 +102,14 @@ class Supervisor(Actor):
                 self._child_failed(message)
             case ChildStopped():
                 self._decide.on_gone(message.address)
+                if message.failed:
+                    self._mourn(message)
             case Reaffirmed():
                 self._decide.on_reaffirmed(message.agent, message.role, message.steps)
-            case RestartLater():
+            case RestartLater() if self._is_suspended(message.address):
                 self.tell(message.address, Restart())
+            case RestartLater():
+                return None  # another verdict was quicker
             case Register():
                 return self._register(message)
             case _:
@@ -134,6 +154,9 @@ class Supervisor(Actor):
             self._refuse(start, f"no workflow is called {start.workflow!r}; there are: {known}")
             return
         address = ids.workflow_address(start.run)
+        if address in self._directory.mailboxes:
+            self._directory.dead_letter(self.address, "this run is under way already", start)
+            return
         refusal = self._try_spawn(ActorSpec(address=address, factory=lambda: factory(start), parent=self.address))
         if refusal is not None:
             self._refuse(start, refusal, ErrorKind.HANDLER_ERROR)
@@ -141,6 +164,15 @@ class Supervisor(Actor):
     def _refuse(self, start: StartRun, error: str, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
         result = WorkflowResult(correlation_id=start.run, success=False, error=error, error_kind=kind)
         self.tell(start.reply_to, RunEnded(run=start.run, result=result))
+
+    def _mourn(self, news: ChildStopped) -> None:
+        """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
+        run = news.address.removeprefix(ids.workflow_address(""))
+        if run != news.address:
+            error = f"its workflow failed too often: {news.reason}"
+            result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
+            self.tell(ids.DESK, RunEnded(run=run, result=result))
+            self.tell(ids.RECORDER, Forget(run=run))
 
     def _run_ended(self, ended: RunEnded) -> None:
         self._decide.on_run_ended(ended.run)
@@ -156,7 +188,7 @@ class Supervisor(Actor):
             case RestartVerdict(after=after):
                 self._directory.on_failure(news, f"restarted after {after:g} s")
                 if after > 0.0:
-                    self.after(after, RestartLater(address=news.address), key=f"restart {news.address}")
+                    self._restart_after(after, news.address)
                 else:
                     self.tell(news.address, Restart())
             case GiveUp():
@@ -164,3 +196,11 @@ class Supervisor(Actor):
                 self.tell(news.address, Stop(reason=news.error))
                 if mailbox.spec.vital:
                     self._directory.collapse(news)
+
+    def _restart_after(self, seconds: float, address: str) -> None:
+        self.after(seconds, RestartLater(address=address), key=f"restart {address}")
+
+    def _is_suspended(self, address: str) -> bool:
+        """Tell whether the actor waits for a verdict; one that is about to begin does not."""
+        mailbox = self._directory.mailboxes.get(address)
+        return mailbox is not None and mailbox.suspended and mailbox.begin is None

@@ -21,7 +21,8 @@ from actors.worker import CREW, Crew
 from actors.workflow import DirectWorkflow
 from protocol import ids
 from protocol.chat import CallFailure, ChatReply, Usage
-from protocol.messages import AgentMessage, Priority, TaskResult, WorkflowResult
+from protocol.messages import AgentMessage, Priority, TaskResult, WorkflowResult, failed
+from protocol.policies.recent import Recent
 from protocol.signals import (
     Answer,
     CancelRun,
@@ -30,6 +31,7 @@ from protocol.signals import (
     ChatResult,
     DeadLetter,
     Progress,
+    Restart,
     RunEnded,
     StartRun,
 )
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
     from actors.agent import Agent
     from actors.workflow import Workflow
+    from protocol.errors import ErrorKind
     from protocol.roles import RoleSettings
 
 T = TypeVar("T")
@@ -65,12 +68,13 @@ class ScriptedModel(Actor):
         self.cancelled: list[str] = []
         self.unexpected: list[str] = []
         self.under_way: set[str] = set()
+        self._answered = Recent()
 
     def on_receive(self, message: Any) -> None:
         """Answer a model call."""
         match message:
-            case ChatCall() if message.step in self.under_way:
-                return  # as the gateway does: a call asked for again joins the one under way
+            case ChatCall() if message.step in self.under_way or (message.again and message.step in self._answered):
+                return  # as the gateway does: it joins the call under way, or its answer is on the way already
             case ChatCall():
                 self.calls.append(message)
                 answer = self._answer(message, self._say(message))
@@ -78,14 +82,18 @@ class ScriptedModel(Actor):
                     self.under_way.add(message.step)
                     self.after(self.latency, answer, key=message.step)
                 else:
-                    self.tell(ids.RECORDER, answer)
+                    self._deliver(answer)
             case Answer():
-                self.under_way.discard(message.step)
-                self.tell(ids.RECORDER, message)
+                self._deliver(message)
             case CancelStep():
                 self.under_way.discard(message.step)
                 self.cancelled.append(message.step)
                 self.cancel_timer(message.step)
+
+    def _deliver(self, answer: Answer) -> None:
+        self.under_way.discard(answer.step)
+        self._answered.add(answer.step)
+        self.tell(ids.RECORDER, answer)
 
     def _say(self, call: ChatCall) -> Said:
         said = self.answers.get(call.role, _MISSING)
@@ -158,8 +166,14 @@ class TestProbe(Actor):
 
     def reply(self, to: AgentMessage, result: str) -> None:
         """Answer the task *to*, which this probe was asked, with the text *result*."""
-        done = TaskResult(task_id=to.message_id, agent=self.address, success=True, result=result)
-        self.kit.tell(ids.RECORDER, answer_to(to, done))
+        self._answer(to, TaskResult(task_id=to.message_id, agent=self.address, success=True, result=result))
+
+    def refuse(self, to: AgentMessage, kind: ErrorKind, error: str) -> None:
+        """Answer the task *to*, which this probe was asked, with a failure."""
+        self._answer(to, failed(to.message_id, kind, error, agent=self.address))
+
+    def _answer(self, to: AgentMessage, result: TaskResult) -> None:
+        self.kit.tell(ids.RECORDER, answer_to(to, result))
         self.kit.settle()
 
 
@@ -211,11 +225,15 @@ class ActorTestKit:
     def register(
         self, agent: type[Agent], *, role: str | None = None, instances: int = 1, settings: RoleSettings | None = None
     ) -> list[str]:
-        """Let *instances* of *agent* play *role* (its own when None); returns their addresses."""
+        """Let *instances* of *agent* play *role* (its own when None); returns their addresses.
+
+        Raises ``ValueError`` when the role is played already, or an agent cannot be made.
+        """
         name = role or agent.role
         specs = tuple(agent_spec(agent, name, number, settings) for number in range(instances))
-        self.directory.send(ids.SUPERVISOR, Register(role=name, specs=specs))
-        self.settle()
+        refusal = self.ask_actor(ids.SUPERVISOR, Register(role=name, specs=specs))
+        if refusal is not None:
+            raise ValueError(refusal)
         return [spec.address for spec in specs]
 
     def probe(self, address: str = "probe") -> TestProbe:
@@ -229,6 +247,19 @@ class ActorTestKit:
     def tell(self, to: str, message: Any) -> None:
         """Send *message* to the address *to*; it is handled at the next :meth:`settle`."""
         self.directory.send(to, message)
+
+    def ask_actor(self, address: str, message: Any) -> Any:
+        """Ask an actor through its Pykka ref, as a program outside would; returns or raises what its handler does."""
+        actor = self.directory.mailboxes[address].actor
+        assert actor is not None
+        future = actor.actor_ref.ask(message, block=False)
+        self.settle()
+        return future.get(timeout=0)
+
+    def restart(self, address: str) -> None:
+        """Put a new instance in the place of the actor at *address*, as its supervisor does after a failure."""
+        self.directory.send(address, Restart())
+        self.settle()
 
     def ask(
         self, role: str | None, content: str, *, timeout: float | None = None, seconds: float = HORIZON
@@ -251,7 +282,7 @@ class ActorTestKit:
     ) -> str:
         """Start a run and return its correlation id."""
         self._sequence += 1
-        name = getattr(workflow, "__name__", f"workflow-{self._sequence}")
+        name = f"{getattr(workflow, '__name__', 'workflow')}-{self._sequence}"
         self._workflows[name] = workflow
         id_ = run or f"run-{self._sequence}"
         start = StartRun(
@@ -301,11 +332,15 @@ class ActorTestKit:
         return self.dispatcher.now()
 
     def expect_idle(self) -> None:
-        """Fail when a message waits, or a mailbox holds an unanswered task."""
+        """Fail when a message waits, a mailbox holds an unanswered task, or the record of an ended run is kept."""
         self.settle()
-        held = {m.address: list(m.held) for m in self.directory.mailboxes.values() if m.held}
-        if held:
-            raise AssertionError(f"still under way: {held}")
+        mailboxes = self.directory.mailboxes.values()
+        left: dict[str, Any] = {box.address: f"{box.queued()} messages" for box in mailboxes if box.queued()}
+        left |= {box.address: list(box.held) for box in mailboxes if box.held and box.address != ids.RECORDER}
+        ended = [run for run in self.directory.mailboxes[ids.RECORDER].held or () if run in self._ended]
+        left |= {ids.RECORDER: ended} if ended else {}
+        if left:
+            raise AssertionError(f"still under way: {left}")
 
     def _strict(self) -> None:
         if self.model.unexpected:

@@ -6,27 +6,31 @@ free.
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
 
-from actors.base import Actor
+from actors.base import Actor, in_words
 from actors.directory import ActorSpec
 from protocol import ids
 from protocol.errors import ErrorKind
-from protocol.signals import Answer, ChildFailed, ChildRestarted, Returned
+from protocol.policies.recent import Recent
+from protocol.signals import Answer, CancelStep, ChildFailed, ChildRestarted, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 MOST_WORKERS = 8
 CREW = "workers"
+WORKER = "worker/pinned/"  # no role has addresses like these
 
 
 class RunFunction(Struct, frozen=True, kw_only=True, tag=True):
-    """Run ``fn(*args)`` and answer step *step*. Holds a function, so it never leaves the process."""
+    """Run ``fn(*args)`` and answer step *step*. Holds a function, so it never leaves the process.
+
+    *again*: an earlier instance of the asker may have asked for it already.
+    """
 
     step: str
     fingerprint: str
@@ -34,6 +38,7 @@ class RunFunction(Struct, frozen=True, kw_only=True, tag=True):
     name: str
     fn: Any
     args: tuple[Any, ...] = ()
+    again: bool = False
 
 
 class FunctionDone(Struct, frozen=True, kw_only=True, tag=True):
@@ -53,40 +58,68 @@ class Worker(Actor):
         self.tell(CREW, FunctionDone(worker=self.address, step=message.step, returned=run(message.fn, message.args)))
 
 
+class Job:
+    """A function that has not been answered, and the worker that runs it; lives in the crew's mailbox."""
+
+    __slots__ = ("function", "worker")
+
+    def __init__(self, function: RunFunction) -> None:
+        self.function = function
+        self.worker: str | None = None
+
+
 class Crew(Actor):
     """Hands functions to workers in the order they came."""
 
     def __init__(self, most: int = MOST_WORKERS) -> None:
         super().__init__()
         self._most = most
-        self._queue: deque[RunFunction] = deque()
+        self._jobs: dict[str, Job] = {}
+        self._hired: list[str] = []
         self._free: list[str] = []
-        self._busy: dict[str, RunFunction] = {}
-        self._hired = 0
+        self._answered = Recent()
+
+    def setup(self) -> None:
+        """Take over the workers and the jobs of an earlier instance; the jobs lie in the mailbox, which outlives it."""
+        mailbox = self.actor_inbox
+        if mailbox.held is None:
+            mailbox.held = {}
+        self._jobs = mailbox.held
+        busy = {job.worker for job in self._jobs.values()}
+        self._hired = [s.address for s in self._directory.children(ids.SUPERVISOR) if s.address.startswith(WORKER)]
+        self._free = [worker for worker in self._hired if worker not in busy]
+        self._hand_out()
 
     def on_receive(self, message: Any) -> None:
         """Queue a function, or book one that is done."""
         match message:
+            case RunFunction() if message.again and message.step in self._answered:
+                return  # the answer is on its way
             case RunFunction():
-                self._queue.append(message)
+                self._jobs.setdefault(message.step, Job(message))
             case FunctionDone():
-                self._done(message)
+                self._free.append(message.worker)
+                self._answer(message.step, message.returned)
+            case CancelStep():
+                self._cancel(message.step)
             case ChildFailed():
                 self._lost(message)
             case ChildRestarted():
                 self._free.append(message.address)
+            case _:
+                self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
         self._hand_out()
 
     def _hand_out(self) -> None:
-        while self._queue and (self._free or self._hired < self._most):
-            worker = self._free.pop() if self._free else self._hire()
-            function = self._queue.popleft()
-            self._busy[worker] = function
-            self.tell(worker, function)
+        for job in [job for job in self._jobs.values() if job.worker is None]:
+            if not self._free and len(self._hired) >= self._most:
+                return
+            job.worker = self._free.pop() if self._free else self._hire()
+            self.tell(job.worker, job.function)
 
     def _hire(self) -> str:
-        address = f"worker/{self._hired}"
-        self._hired += 1
+        address = f"{WORKER}{len(self._hired)}"
+        self._hired.append(address)
         self.spawn(
             ActorSpec(
                 address=address,
@@ -99,21 +132,23 @@ class Crew(Actor):
         )
         return address
 
-    def _done(self, done: FunctionDone) -> None:
-        function = self._busy.pop(done.worker, None)
-        self._free.append(done.worker)
-        if function is not None:
-            self._answer(function, done.returned)
+    def _cancel(self, step: str) -> None:
+        """Drop a function that nobody waits for, unless it runs: nothing can end that."""
+        job = self._jobs.get(step)
+        if job is not None and job.worker is None:
+            del self._jobs[step]
 
     def _lost(self, news: ChildFailed) -> None:
-        function = self._busy.pop(news.address, None)
-        if function is not None:
-            self._answer(function, Returned(error=news.error, error_kind=ErrorKind.INTERNAL))
+        for step in [step for step, job in self._jobs.items() if job.worker == news.address]:
+            self._answer(step, Returned(error=news.error, error_kind=ErrorKind.INTERNAL))
 
-    def _answer(self, function: RunFunction, returned: Returned) -> None:
-        answer = Answer(
-            to=function.reply_to, step=function.step, kind="call", fingerprint=function.fingerprint, payload=returned
-        )
+    def _answer(self, step: str, returned: Returned) -> None:
+        job = self._jobs.pop(step, None)
+        if job is None:
+            return
+        self._answered.add(step)
+        asked = job.function
+        answer = Answer(to=asked.reply_to, step=step, kind="call", fingerprint=asked.fingerprint, payload=returned)
         self.tell(ids.RECORDER, answer)
 
 
@@ -122,4 +157,4 @@ def run(fn: Callable[..., Any], args: tuple[Any, ...]) -> Returned:
     try:
         return Returned(value=msgspec.Raw(msgspec.json.encode(fn(*args))))
     except BaseException as error:  # noqa: BLE001 (a user's function may raise anything, SystemExit too)
-        return Returned(error=f"{type(error).__name__}: {error}", error_kind=ErrorKind.HANDLER_ERROR)
+        return Returned(error=in_words(error), error_kind=ErrorKind.HANDLER_ERROR)

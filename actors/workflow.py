@@ -9,19 +9,24 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from actors.conversations import Conversational, Talk, failure_of, recall
+from actors.asking import Talk
+from actors.base import in_words
+from actors.conversations import Conversational, as_text, failure_of, guard
 from protocol import ids
 from protocol.awaited import fingerprint
 from protocol.errors import Cancelled, ErrorKind
+from protocol.ledger import Ledger
 from protocol.messages import Accepted, Summary, TaskResult, WorkflowResult
-from protocol.signals import Answer, CancelRequested, CancelRun, Progress, Recalled, RunEnded, StartRun
+from protocol.signals import Answer, CancelRequested, CancelRun, Progress, Recall, Recalled, RunEnded, StartRun
 
 if TYPE_CHECKING:
     from protocol.awaited import Step
+
+OWN = frozenset({"max_parallel", "run", "salvage"})
+"""What a subclass may define."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
@@ -44,6 +49,10 @@ class Workflow(Conversational):
     max_parallel: int | None = None
     """How many tasks of one run may be under way at once; None: no bound."""
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        guard(cls, Workflow, OWN)
+
     def __init__(self, start: StartRun) -> None:
         super().__init__()
         self._start = start
@@ -54,6 +63,7 @@ class Workflow(Conversational):
         self._kept_back: deque[tuple[Talk, str, Step[Any]]] = deque()
         self._cancel_kind = ErrorKind.CANCELLED
         self._cancel_reason = "cancelled"
+        self._again = False
         self._over = False
 
     async def run(self, task: str) -> Any:
@@ -72,18 +82,27 @@ class Workflow(Conversational):
     # --- life
 
     def setup(self) -> None:
-        """Ask for the record; a new run has none."""
-        start = self._start
+        """Ask for the record; a new run has none. A run whose code never returned is over: it would not again."""
+        start, mailbox = self._start, self.actor_inbox
+        self._again = mailbox.generation > 0
+        mailbox.generation += 1
         self._began = self.clock()
+        if mailbox.stuck is not None:
+            error = "its workflow did not return from its code; it may await steps, never block"
+            self._end(self._salvaged(ErrorKind.STUCK, error))
+            return
         if start.timeout is not None:
             self._deadline = self._began + start.timeout
             self.after(start.timeout, Deadline(), key="deadline")
-        self.tell(ids.RECORDER, recall(start.run, self.address))
+        self.tell(ids.RECORDER, Recall(conversation=start.run, reply_to=self.address))
 
     def teardown(self) -> None:
         """A run whose actor is stopped before its end has failed."""
         if not self._over:
-            self._end(replace(self.salvage(), success=False, error="the run was stopped", error_kind=ErrorKind.STOPPED))
+            talk = self._talks.get(self._start.run)
+            self._end(self._salvaged(ErrorKind.STOPPED, "the run was stopped"), talk)
+            if talk is not None:
+                self.drop(talk)
 
     def on_receive(self, message: Any) -> None:
         """Begin, resume, cancel."""
@@ -111,11 +130,26 @@ class Workflow(Conversational):
         if start.run in self._talks or self._over:
             return
         talk = Talk(start.run, None, priority=start.priority, flow=start.flow or start.run, deadline=self._deadline)
-        self.begin(talk, self.run(start.task), recalled.answers)
+        for answer in recalled.answers:
+            self._note_cancel(answer)
+        again = self._again or bool(recalled.answers)
+        self.begin(talk, self._outcome(start.task), recalled.began, recalled.answers, again=again)
+
+    def recalling(self, step: str) -> bool:
+        """As in the base: every instance asks for the run's record first of all."""
+        del step
+        return not self._talks and not self._over
+
+    async def _outcome(self, task: str) -> Outcome:
+        """Run :meth:`run`; what a user's code returns is made an :class:`Outcome` here, where it may fail."""
+        value = await self.run(task)
+        return value if isinstance(value, Outcome) else Outcome(output=as_text(value))
 
     # --- cancelling: a recorded answer like any other
 
     def _request_cancel(self, kind: ErrorKind, reason: str) -> None:
+        if self._over:
+            return
         answer = Answer(
             to=self.address,
             step=f"{self._start.run}/cancel",
@@ -127,12 +161,16 @@ class Workflow(Conversational):
 
     def _cancelled(self, answer: Answer) -> None:
         talk = self._talks.get(self._start.run)
-        if talk is None or not isinstance(answer.payload, CancelRequested):
-            return
-        kind, _, reason = answer.payload.reason.partition(": ")
-        self._cancel_kind, self._cancel_reason = ErrorKind(kind), reason
+        if talk is None:
+            return  # it is part of the record that is on its way, or the run is over
+        self._note_cancel(answer)
         self._kept_back.clear()
         self.cancel_talk(talk)
+
+    def _note_cancel(self, answer: Answer) -> None:
+        if isinstance(answer.payload, CancelRequested):
+            kind, _, reason = answer.payload.reason.partition(": ")
+            self._cancel_kind, self._cancel_reason = ErrorKind(kind), reason
 
     # --- at most max_parallel tasks at once
 
@@ -180,16 +218,22 @@ class Workflow(Conversational):
 
     def ended(self, talk: Talk, value: Any, error: BaseException | None) -> None:
         """Put the run's end into a WorkflowResult."""
-        if isinstance(error, Cancelled):
-            outcome = replace(self.salvage(), success=False, error=self._cancel_reason, error_kind=self._cancel_kind)
-        elif error is not None:
-            kind, text = failure_of(error)
-            outcome = replace(self.salvage(), success=False, error=text, error_kind=kind)
-        elif isinstance(value, Outcome):
-            outcome = value
+        cancelled = talk.conversation.cancelled or isinstance(error, Cancelled)
+        kind, text = (self._cancel_kind, self._cancel_reason) if cancelled or error is None else failure_of(error)
+        if error is not None:
+            self._end(self._salvaged(kind, text), talk)
+        elif cancelled:
+            self._end(replace(value, success=False, error=text, error_kind=kind), talk)
         else:
-            outcome = Outcome(output=as_text(value))
-        self._end(outcome, talk)
+            self._end(value, talk)
+
+    def _salvaged(self, kind: ErrorKind, error: str) -> Outcome:
+        """Return what could be salvaged; a salvage that raises must not keep the run from ending."""
+        try:
+            saved = self.salvage()
+        except BaseException as raised:  # noqa: BLE001 (a user's code; the run ends all the same)
+            saved, error = Outcome(output=""), f"{error}; and salvage() raised {in_words(raised)}"
+        return replace(saved, success=False, error=error, error_kind=kind)
 
     def _end(self, outcome: Outcome, talk: Talk | None = None) -> None:
         self._over = True
@@ -210,12 +254,7 @@ class Workflow(Conversational):
 
     def _summary(self, talk: Talk | None) -> Summary:
         good = sum(1 for result in self.results if result.success)
-        wall = (self.clock() - self._began) * 1000.0
-        if talk is None:
-            return Summary(
-                total_tasks=len(self.results), successful=good, failed=len(self.results) - good, wall_ms=wall
-            )
-        ledger = talk.ledger
+        ledger = Ledger() if talk is None else talk.ledger
         return Summary(
             total_tasks=len(self.results),
             successful=good,
@@ -225,7 +264,7 @@ class Workflow(Conversational):
             input_tokens=ledger.usage.input_tokens,
             output_tokens=ledger.usage.output_tokens,
             cost_usd=ledger.cost_usd,
-            wall_ms=round(wall, 3),
+            wall_ms=round((self.clock() - self._began) * 1000.0, 3),
             llm_ms=round(ledger.execution_ms, 3),
         )
 
@@ -236,8 +275,3 @@ class DirectWorkflow(Workflow):
     async def run(self, task: str) -> str:
         """Ask once."""
         return await self.ask(self._start.to, task)
-
-
-def as_text(value: Any) -> str:
-    """Return *value* as the run's output: text as it is, anything else as JSON."""
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

@@ -14,9 +14,12 @@ T = TypeVar("T")
 
 
 class Step(Generic[T]):
-    """One awaited request: what is asked (``kind``, ``recipient``, ``content``), how, and how its answer reads."""
+    """One awaited request: what is asked, how (``options``), and how its answer reads.
 
-    __slots__ = ("_fingerprint", "content", "kind", "options", "read", "recipient")
+    ``kind``, ``recipient``, ``content`` and ``data`` (a typed payload, encoded as JSON) are what is asked.
+    """
+
+    __slots__ = ("_fingerprint", "content", "data", "kind", "options", "read", "recipient")
 
     def __init__(
         self,
@@ -25,12 +28,16 @@ class Step(Generic[T]):
         content: str,
         read: Callable[[Payload], T],
         options: dict[str, Any] | None = None,
+        data: bytes = b"",
     ) -> None:
+        if not isinstance(content, str):
+            raise TypeError(f"what is asked is a str, not {type(content).__name__}; a typed payload goes into data=")
         self.kind = kind
         self.recipient = recipient
         self.content = content
         self.read = read
         self.options = options or {}
+        self.data = data
         self._fingerprint = ""
 
     def __await__(self) -> Generator[Step[T], Payload, T]:
@@ -40,13 +47,14 @@ class Step(Generic[T]):
     def fingerprint(self) -> str:
         """What is compared on resume (rule 5): kind, recipient and what the coroutine passed, never how it was sent."""
         if not self._fingerprint:
-            self._fingerprint = fingerprint(self.kind, self.recipient, self.content)
+            self._fingerprint = fingerprint(self.kind, self.recipient, self.content, self.data)
         return self._fingerprint
 
 
-def fingerprint(kind: str, recipient: str | None, content: str) -> str:
+def fingerprint(kind: str, recipient: str | None, content: str, data: bytes = b"") -> str:
     """Name a request so that the same question has the same name in every process."""
-    digest = blake2b(content.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
+    said = content.encode("utf-8", "surrogatepass")
+    digest = blake2b(said + b"\0" + data if data else said, digest_size=8).hexdigest()
     return f"{kind}:{recipient or ''}:{digest}"
 
 

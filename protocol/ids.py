@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 CORRELATION_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What a correlation id looks like, at every door (use with ``fullmatch``)."""
 
-ROLE_NAME = re.compile(r"[a-z][a-z0-9_-]{0,31}")
-"""What the name of a role looks like (use with ``fullmatch``)."""
+ROLE_NAME = re.compile(r"(?!workflow\Z)[a-z][a-z0-9_-]{0,31}")
+"""What the name of a role looks like (use with ``fullmatch``). ``workflow`` is none: runs have addresses like that."""
 
 SUPERVISOR = "supervisor"
 LIMITER = "limiter"

@@ -115,29 +115,27 @@ class Answer(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Recall(Struct, frozen=True, kw_only=True, tag=True):
-    """Give back what was recorded for the conversation *conversation* (a step id or a correlation id).
-
-    ``without`` names open conversations of the same actor that lie inside it: their steps are theirs.
-    """
+    """Give back what was recorded inside the conversation *conversation* (a step id or a correlation id)."""
 
     conversation: str
     reply_to: str
-    without: tuple[str, ...] = ()
 
 
 class Recalled(Struct, frozen=True, kw_only=True, tag=True):
     """The recorded answers of one conversation, in the order they were recorded.
 
-    ``answered`` tells that the conversation itself has already been answered: nothing is left to do.
+    ``answered`` tells that the conversation itself has already been answered: nothing is left to do. ``began`` is when
+    the record of a run was first asked for, in seconds since the epoch; 0 for a conversation inside a run.
     """
 
     conversation: str
     answers: tuple[Answer, ...] = ()
     answered: bool = False
+    began: float = 0.0
 
 
 class Forget(Struct, frozen=True, kw_only=True, tag=True):
-    """The run is over; its record may go from memory."""
+    """The run, or the conversation of a message that nobody awaits, is over; its record may go from memory."""
 
     run: str
 
@@ -309,7 +307,7 @@ class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
     """A model call that an agent awaits as step *step*; answered by an :class:`Answer` with a :class:`ChatResult`.
 
     ``model`` is a key of the configuration, or ``auto``. ``timeout`` is seconds per attempt, ``deadline`` monotonic
-    seconds for all of them.
+    seconds for all of them. ``again``: an earlier instance of the agent may have asked for it already.
     """
 
     step: str
@@ -326,6 +324,7 @@ class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
     deadline: float | None = None
     priority: int = Priority.NORMAL
     flow: str = ""
+    again: bool = False
 
 
 class Perform(Struct, frozen=True, kw_only=True, tag=True):

@@ -11,6 +11,9 @@ awaited inside it.
 
 from __future__ import annotations
 
+import re
+from collections import deque
+from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from protocol import ids
@@ -18,7 +21,7 @@ from protocol.awaited import Gather, Scope, Step
 from protocol.errors import Cancelled, ForeignAwaitError, NonDeterminismError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Iterable
+    from collections.abc import Awaitable, Callable, Iterable
     from random import Random
 
     from protocol.signals import Answer
@@ -30,6 +33,8 @@ FOREIGN = (
     "blocking function on a worker, set blocking = True on the agent to block on a thread of its own, or do it "
     "outside and submit the result"
 )
+NO_LOOP = re.compile(r"no running event loop|object (\w+) can't be used in 'await' expression")
+"""What Python itself says when a coroutine awaits what only an event loop could run, or what nothing can."""
 STUBBORN = 1000
 """How often a cancelled coroutine may await again before it is closed by force."""
 
@@ -72,7 +77,7 @@ Effect = Ask | Abandon | Done | Failed | Unexpected
 class _Join:
     """A gather or scope that waits for its branches."""
 
-    __slots__ = ("errors", "fail_fast", "left", "single", "step", "values")
+    __slots__ = ("cancelled", "errors", "fail_fast", "left", "single", "step", "values")
 
     def __init__(self, step: str, size: int, *, fail_fast: bool, single: bool) -> None:
         self.step = step
@@ -81,12 +86,24 @@ class _Join:
         self.errors: dict[int, BaseException] = {}
         self.fail_fast = fail_fast
         self.single = single
+        self.cancelled = False
+
+    def error(self, *, doomed: bool) -> BaseException:
+        """Return what is raised: the error of the lowest index.
+
+        Where all are cancelled that is the cancel, whatever failed before; where *fail_fast* cancelled the siblings it
+        is what they were cancelled for.
+        """
+        chosen = self.errors
+        if doomed or self.cancelled:
+            chosen = {k: e for k, e in chosen.items() if isinstance(e, Cancelled) is doomed} or chosen
+        return chosen[min(chosen)]
 
 
 class _Branch:
     """One line of control: a coroutine, its path, how many steps it has awaited, and the time of its last answer."""
 
-    __slots__ = ("cancelled", "coroutine", "index", "join", "memory", "now", "ordinal", "parent", "path", "throws")
+    __slots__ = ("coroutine", "index", "join", "memory", "now", "ordinal", "parent", "path", "throws")
 
     def __init__(
         self,
@@ -104,7 +121,6 @@ class _Branch:
         self.join = join
         self.index = index
         self.ordinal = 0
-        self.cancelled = False
         self.throws = 0
         self.memory: Any = parent.memory if parent is not None else None
 
@@ -114,9 +130,10 @@ class _Branch:
         return step
 
     def doomed(self) -> bool:
+        """Tell whether a gather that this branch lies in was cancelled."""
         branch: _Branch | None = self
         while branch is not None:
-            if branch.cancelled:
+            if branch.join is not None and branch.join.cancelled:
                 return True
             branch = branch.parent
         return False
@@ -143,7 +160,8 @@ class Conversation:
         self._dice = dice
         self._rolls: dict[str, Random] = {}
         self._effects: list[Effect] = []
-        self._ready: list[tuple[_Branch, Any, BaseException | None]] = []
+        self._ready: deque[tuple[_Branch, Any, BaseException | None]] = deque()
+        self._asked: set[str] = set()
         self._abandoned: set[str] = set()
 
     # --- what the coroutine may ask while it runs
@@ -189,37 +207,43 @@ class Conversation:
         if self.finished:
             return []
         self.cancelled = True
-        self._root.cancelled = True
-        self._abandon(prefix=None)
+        self._abandon("")
         return self._drain()
 
     def resume(self, recorded: Iterable[Answer], now: float) -> list[Effect]:
         """Start, then deliver *recorded* answers in order; what is left to ask comes back as effects.
 
-        Raises ``NonDeterminismError`` when the code no longer asks what was recorded.
+        What was recorded below a step of this conversation belongs to whoever worked for that step, and is passed over.
+        Abandoned steps come back too, since the news of them may have been lost. Raises ``NonDeterminismError`` when
+        the code no longer asks what was recorded.
         """
         effects = self.start(now)
         for answer in recorded:
             if answer.kind == "cancel":
                 effects += self.cancel()
                 continue
+            if not self._asked.isdisjoint(ids.above(answer.step)):
+                continue
             if self.cancelled or self.finished or answer.step in self._abandoned:
                 effects.append(Unexpected(answer))
                 continue
             self._compare(answer)
             effects += self.on_answer(answer)
-        return [e for e in effects if not isinstance(e, (Ask, Abandon)) or e.step in self.waiting]
+        return [e for e in effects if not isinstance(e, Ask) or e.step in self.waiting]
 
     def close(self) -> None:
-        """Drop the conversation: run its ``finally`` blocks, send nothing."""
+        """Drop the conversation: run its ``finally`` blocks, those of inner branches first; send nothing."""
         self.finished = True
-        branches = [branch for branch, _ in self.waiting.values()]
+        open_ = {self.path: self._root}
+        for waiter, _ in self.waiting.values():
+            branch: _Branch | None = waiter
+            while branch is not None:
+                open_[branch.path] = branch
+                branch = branch.parent
         self.waiting.clear()
-        while branches:
-            branch = branches.pop()
-            _close(branch.coroutine)
-            if branch.parent is not None:
-                branches.append(branch.parent)
+        for path in sorted(open_, key=len, reverse=True):
+            self._current = open_[path]
+            _close(open_[path].coroutine)
 
     # --- inside
 
@@ -242,7 +266,7 @@ class Conversation:
 
     def _drain(self) -> list[Effect]:
         while self._ready:
-            branch, value, error = self._ready.pop(0)
+            branch, value, error = self._ready.popleft()
             self._run(branch, value, error)
         effects, self._effects = self._effects, []
         return effects
@@ -254,15 +278,16 @@ class Conversation:
         except StopIteration as stop:
             self._finish(branch, stop.value, None)
         except BaseException as raised:  # noqa: BLE001 (one branch's SystemExit is that branch's failure)
-            self._finish(branch, None, raised)
+            self._finish(branch, None, _foreign(raised))
         else:
             self._await(branch, awaited)
 
     def _await(self, branch: _Branch, awaited: object) -> None:
-        if branch.doomed():
+        if self.cancelled or branch.doomed():
             self._refuse(branch, awaited, Cancelled())
         elif isinstance(awaited, Step):
             step = branch.take_ordinal()
+            self._asked.add(step)
             self.waiting[step] = (branch, awaited)
             self._effects.append(Ask(step, awaited))
         elif isinstance(awaited, Gather):
@@ -272,17 +297,13 @@ class Conversation:
             join = _Join(step, 1, fail_fast=False, single=True)
             self._ready.append((_Branch(step, awaited.coroutine, branch.now, branch, join), None, None))
         else:
-            what = (
-                f"{type(awaited).__module__}.{type(awaited).__qualname__}"
-                if awaited is not None
-                else "something foreign"
-            )
+            kind = type(awaited)
+            what = "something foreign" if awaited is None else f"{kind.__module__}.{kind.__qualname__}"
             self._refuse(branch, awaited, ForeignAwaitError(FOREIGN.format(what=what)))
 
     def _refuse(self, branch: _Branch, awaited: object, error: BaseException) -> None:
         """Raise *error* where the branch awaits; a branch that goes on awaiting all the same is closed by force."""
-        for coroutine in _coroutines(awaited):
-            coroutine.close()
+        _discard(awaited)
         branch.throws += 1
         if branch.throws < STUBBORN:
             self._ready.append((branch, None, error))
@@ -309,10 +330,10 @@ class Conversation:
         if error is None:
             join.values[branch.index] = value
         else:
-            first = not join.errors
             join.errors[branch.index] = error
-            if join.fail_fast and first:
-                self._abandon(prefix=f"{join.step}.")
+            if join.fail_fast and not join.cancelled:
+                join.cancelled = True
+                self._abandon(f"{join.step}.")
         if join.single:
             parent.memory = branch.memory
         if join.left == 0:
@@ -321,39 +342,49 @@ class Conversation:
     def _joined(self, parent: _Branch, join: _Join, now: float) -> None:
         parent.now = now
         if join.errors:
-            real = (
-                {k: e for k, e in join.errors.items() if not isinstance(e, Cancelled)}
-                if join.fail_fast
-                else join.errors
-            )
-            chosen = real or join.errors
-            self._ready.append((parent, None, chosen[min(chosen)]))
+            self._ready.append((parent, None, join.error(doomed=self.cancelled or parent.doomed())))
         else:
             self._ready.append((parent, join.values[0] if join.single else tuple(join.values), None))
 
-    def _abandon(self, *, prefix: str | None) -> None:
-        """Raise ``Cancelled`` in the branches below *prefix* (all when None) that wait, or are about to run."""
-        for branch, _, _ in self._ready:
-            branch.cancelled = branch.cancelled or (prefix is not None and branch.path.startswith(prefix))
-        for step in [s for s in self.waiting if prefix is None or s.startswith(prefix)]:
+    def _abandon(self, prefix: str) -> None:
+        """Raise ``Cancelled`` in the branches below *prefix* that wait for a step."""
+        for step in [step for step in self.waiting if step.startswith(prefix)]:
             branch, request = self.waiting.pop(step)
-            branch.cancelled = True
             self._abandoned.add(step)
             self._effects.append(Abandon(step, request))
             self._ready.append((branch, None, Cancelled()))
 
 
-def _coroutines(awaited: object) -> list[Coroutine[Any, Any, Any]]:
-    if isinstance(awaited, Scope):
-        return [awaited.coroutine]
+def _foreign(error: BaseException) -> BaseException:
+    """Return *error*, or what names the three right ways in place of Python's own words for a foreign await."""
+    found = NO_LOOP.search(str(error)) if isinstance(error, (RuntimeError, TypeError)) else None
+    if found is None:
+        return error
+    named = ForeignAwaitError(FOREIGN.format(what=found[1] or "something of asyncio's"))
+    named.__cause__ = error
+    return named
+
+
+def _discard(awaited: object) -> None:
+    """Close the coroutines in what nobody will await."""
     if isinstance(awaited, Gather):
-        return [a for a in awaited.awaitables if hasattr(a, "close")]  # type: ignore[misc]
-    return []
+        for awaitable in awaited.awaitables:
+            _discard(awaitable)
+    elif isinstance(awaited, Scope):
+        _close(awaited.coroutine)
+    elif isinstance(awaited, Coroutine):
+        _close(awaited)
 
 
 def _close(coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Close a coroutine even when it awaits in a ``finally`` block."""
-    try:
-        coroutine.close()
-    except BaseException:  # noqa: BLE001 (what a dropped coroutine raises concerns nobody)
-        return
+    """Close a coroutine even when it awaits in a ``finally`` block, and what it awaits there with it.
+
+    It is cancelled like any other: a ``GeneratorExit`` would close the coroutines it awaits without letting us see what
+    these await in turn.
+    """
+    for _ in range(STUBBORN):
+        try:
+            awaited = coroutine.throw(Cancelled())
+        except BaseException:  # noqa: BLE001 (what a dropped coroutine raises concerns nobody)
+            return
+        _discard(awaited)

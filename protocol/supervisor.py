@@ -68,6 +68,9 @@ class Supervisor:
 
     def on_message(self, message: AgentMessage) -> Route | NoRoute:
         """Choose the agent for *message*: by its role, by its address, or by what it asks for when it names neither."""
+        holder = self._holders.get(message.message_id)
+        if holder is not None:
+            return Route(holder)  # a restarted asker asks again
         recipient = message.recipient
         if recipient is None:
             recipient = choose_role(message.content, tuple(role for role, pool in self.roles.items() if pool))
@@ -86,8 +89,9 @@ class Supervisor:
         return self._book(message, message.recipient)
 
     def _book(self, message: AgentMessage, agent: str) -> Route:
-        self._load[agent] += 1
-        self._holders[message.message_id] = agent
+        if message.message_id:  # what has no id is told, and never settled
+            self._load[agent] += 1
+            self._holders[message.message_id] = agent
         return Route(agent)
 
     def _nobody(self, role: str | None) -> NoRoute:

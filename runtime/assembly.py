@@ -221,10 +221,10 @@ class Models:
         for line in list(self._lines.values()):
             line.hang_up()
 
-    def close(self) -> None:
-        """Stop the embedded model."""
+    def close(self, timeout: float) -> None:
+        """Stop the embedded model within *timeout* seconds."""
         if self._embedded is not None:
-            self._embedded.stop()
+            self._embedded.stop(min(2.0, timeout))
 
     def gateway(self) -> Gateway:
         """Return a gateway for these models; the factory of its actor."""

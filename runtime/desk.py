@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from runtime.handle import Handle
 
-ENDED_KEPT = 100
+ENDED_KEPT = 50
 """How many ended runs are kept for whoever submits the same id again; a handle in use is always found."""
 EVENTS_KEPT = 10_000
 """How many events of one run are kept for whoever subscribes late; later ones reach only those who are there."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -17,7 +18,7 @@ from runtime.terminal import complain, print_out, say
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Iterator
     from contextlib import ExitStack
 
     from protocol.messages import WorkflowResult
@@ -55,12 +56,16 @@ class Outlet:
         """Show and write one event."""
         if self._progress is not None:
             self._progress.show(event)
-        self._tried("the events file", lambda: self._write_event(event))
+        if self._events is not None:
+            with self._named("the events file"):
+                self._write_event(self._events, event)
 
     def result(self, result: WorkflowResult) -> None:
         """Print one result: its document with --json, else its text alone."""
         document = encode(result)
-        self._tried("a file in the --out folder", lambda: self._write_files(result, document))
+        if self._out is not None:
+            with self._named("the --out folder"):
+                self._write_files(self._out, result, document)
         if self._json or result.output:
             self._print(document if self._json else result.output)
         if not result.success:
@@ -76,37 +81,38 @@ class Outlet:
             say("\n".join(lines(sums, several)))
 
     def _print(self, text: str) -> None:
-        self._tried("standard output", lambda: print_out(text))
+        with self._named("standard output"):
+            print_out(text)
 
-    def _tried(self, what: str, write: Callable[[], None]) -> None:
+    @contextmanager
+    def _named(self, place: str) -> Iterator[None]:
+        """Complain about a *place* that cannot be written."""
         try:
-            write()
+            yield
         except OSError as error:
             self.broken = True
-            complain(f"{what} cannot be written: {error.strerror or error}")
-            if what == "the events file":
-                self._close_events()
-            elif what != "standard output":
-                self._out = None
+            complain(f"{place} cannot be written: {error.strerror or error}")
 
-    def _write_event(self, event: Progress) -> None:
-        if self._events is not None:
-            self._events.write(one_line(msgspec.to_builtins(event)) + "\n")
-            self._events.flush()
+    def _write_event(self, file: TextIO, event: Progress) -> None:
+        try:
+            file.write(one_line(msgspec.to_builtins(event)) + "\n")
+            file.flush()
+        except OSError:
+            self._close_events()
+            raise
 
-    def _write_files(self, result: WorkflowResult, document: str) -> None:
-        if self._out is not None:
-            (self._out / f"{result.correlation_id}.md").write_bytes(result.output.encode("utf-8", "replace"))
-            (self._out / f"{result.correlation_id}.json").write_bytes(document.encode() + b"\n")
+    def _write_files(self, folder: Path, result: WorkflowResult, document: str) -> None:
+        self._out = None  # until both are written: a folder that has failed is left out
+        (folder / f"{result.correlation_id}.md").write_bytes(result.output.encode("utf-8", "replace"))
+        (folder / f"{result.correlation_id}.json").write_bytes(document.encode() + b"\n")
+        self._out = folder
 
     def _close_events(self) -> None:
         """Close the file; what a full disk did not take is lost, and was complained about."""
         file, self._events = self._events, None
         if file is not None:
-            try:
+            with suppress(OSError):
                 file.close()
-            except OSError:
-                return
 
 
 def encode(result: WorkflowResult) -> str:

@@ -59,14 +59,15 @@ def total(results: Iterable[WorkflowResult], wall_ms: float) -> Totals:
 def lines(summary: Summary | Totals, notes: Iterable[str] = ()) -> list[str]:
     """Return the closing summary as lines of text."""
     cost = "unknown (no price is configured)" if summary.cost_usd is None else f"${summary.cost_usd:.6f}"
-    retries = f", {summary.retries} retries" if summary.retries else ""
+    calls = "1 call" if summary.llm_calls == 1 else f"{summary.llm_calls} calls"
+    retries = f", {summary.retries} of them retries" if summary.retries else ""
     text = [
         f"Total Tasks: {summary.total_tasks}",
         f"Successful: {summary.successful}",
         f"Failed: {summary.failed}",
         f"Total Execution Time: {summary.llm_ms:.2f} ms",
         f"Wall time: {summary.wall_ms / 1000.0:.2f} s",
-        f"Model time: {summary.llm_ms / 1000.0:.2f} s in {summary.llm_calls} calls{retries}",
+        f"Model time: {summary.llm_ms / 1000.0:.2f} s in {calls}{retries}",
         f"Tokens: {summary.input_tokens} in, {summary.output_tokens} out",
         f"Cost: {cost}",
     ]

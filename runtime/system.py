@@ -19,6 +19,7 @@ import os
 import secrets
 import time
 from itertools import count
+from threading import current_thread
 from typing import TYPE_CHECKING, Any, Self
 
 import pykka
@@ -43,13 +44,15 @@ from runtime.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from threading import Thread
 
     from actors.agent import Agent
     from protocol.signals import ChildFailed, DeadLetter
 
 EDGE_TIMEOUT = 10.0
 """Seconds that an ask from outside may take; the answer normally comes in a tenth of a millisecond."""
+
+HANG_UP_EVERY = 0.1
+"""Seconds between two attempts to end the calls under way when the system stops."""
 
 _log = get_logger()
 
@@ -131,18 +134,12 @@ class ActorSystem:
         self._refusal = "the system is not running: it has been stopped, and stays so; make a new one"
         now = time.monotonic()
         self._drain(now + timeout / 2)
-        threads = self._threads()
         self._watchdog.stop()
-        self._models.abort()
-        last = (ids.DESK, ids.SUPERVISOR)
-        for address in (*(a for a in list(self.directory.mailboxes) if a not in last), *last):
-            self.directory.send(address, Stop(reason="the system was stopped"))
-        self._shared.stop()
-        self._pinned.stop()
-        self._join(threads, now + timeout)
-        self._pinned.stop()
-        self._join(self._threads(), now + timeout)  # hired while the others ended
-        self._models.close()
+        self._end_actors(now + timeout)
+        stuck = self._end_actors(now + timeout)  # for whoever was hired while the others ended
+        if stuck:
+            _log.warning("system.threads_stuck", threads=stuck)
+        self._models.close(max(0.1, now + timeout - time.monotonic()))
         self._abandon("the system was stopped", ErrorKind.STOPPED)
 
     def _drain(self, until: float) -> None:
@@ -160,18 +157,24 @@ class ActorSystem:
         for run in self._runs.unended():
             run.stop(reason, kind)
 
-    def _threads(self) -> list[Thread]:
-        return [*self._pinned.threads(), *self._shared.threads(), self._watchdog.thread, *self._watchdog.stuck]
+    def _end_actors(self, deadline: float) -> list[str]:
+        """Stop every actor and join every thread; return the names of those that do not end.
 
-    def _join(self, threads: list[Thread], deadline: float) -> None:
-        """Wait for *threads*, but not for those that the watchdog has given up already: nothing can end them."""
-        given_up = set(self._watchdog.stuck)
+        Hangs up again and again, since a call may be just about to begin. Whom the watchdog has given up already is
+        not waited for: nothing can end that thread.
+        """
+        given_up = list(self._watchdog.stuck)
+        threads = [*self._pinned.threads(), *self._shared.threads(), self._watchdog.thread]
+        last = (ids.DESK, ids.SUPERVISOR)
+        for address in (*(a for a in list(self.directory.mailboxes) if a not in last), *last):
+            self.directory.send(address, Stop(reason="the system was stopped"))
+        self._shared.stop()
+        self._pinned.stop()
         for thread in threads:
-            if thread.ident is not None:  # it was started
-                thread.join(0.1 if thread in given_up else max(0.0, deadline - time.monotonic()))
-        stuck = [thread.name for thread in threads if thread.is_alive()]
-        if stuck:
-            _log.warning("system.threads_stuck", threads=stuck)
+            while (left := deadline - time.monotonic()) > 0.0 and thread.is_alive() and thread is not current_thread():
+                self._models.abort()
+                thread.join(min(left, HANG_UP_EVERY))
+        return [thread.name for thread in (*threads, *given_up) if thread.is_alive()]
 
     def __enter__(self) -> Self:
         return self.start()

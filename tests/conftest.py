@@ -7,6 +7,9 @@ import multiprocessing
 import os
 import socket
 import threading
+import time
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -18,6 +21,21 @@ ENDS_SOON = 5.0
 """Seconds that a thread whose end has been asked for may still take."""
 
 
+def children() -> set[str]:
+    """Return the processes that this one has started and not waited for, where the system tells."""
+    listed = Path("/proc/self/task").glob("*/children")
+    return {child for each in listed for child in each.read_text(encoding="ascii").split()}
+
+
+def sockets() -> set[str]:
+    """Return the sockets that this process has open, where the system tells."""
+    found = set()
+    for each in Path("/proc/self/fd").glob("*"):
+        with suppress(OSError):  # closed meanwhile, as the listing itself is
+            found.add(str(each.readlink()))
+    return {link for link in found if link.startswith("socket:")}
+
+
 def leftovers() -> list[str]:
     mine = [thread for thread in threading.enumerate() if thread.name.startswith("troupe-")]
     for thread in mine:
@@ -27,9 +45,15 @@ def leftovers() -> list[str]:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request):
+    processes, open_ = children(), sockets()
     yield
     if "leaves_threads" not in request.keywords:
         assert leftovers() == []
+        assert children() - processes == set()
+        until = time.monotonic() + ENDS_SOON
+        while sockets() - open_ and time.monotonic() < until:
+            time.sleep(0.01)  # a server of the whole module has yet to see that its client is gone
+        assert sockets() - open_ == set()
 
 
 @pytest.fixture(autouse=True)

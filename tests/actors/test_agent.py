@@ -9,13 +9,15 @@ import msgspec
 import pytest
 
 from actors import Agent, Workflow
-from actors.agent import MOST_DELIVERIES, read_output
+from actors.agent import MOST_DELIVERIES
+from actors.chatting import read_output
 from actors.testing import ActorTestKit, ScriptedModel
 from protocol import AgentMessage, ErrorKind, RoleSettings, TaskFailed
 from protocol.chat import CallFailure, ChatReply
+from protocol.errors import Cancelled
 from protocol.errors import ErrorKind as Kind
 from protocol.plan import Plan
-from protocol.signals import Restart
+from protocol.signals import Answer, CancelStep, Recalled, Restart, Returned, Stop
 
 
 class Echo(Agent):
@@ -286,3 +288,306 @@ def test_a_typed_payload_travels_with_the_message():
     kit.register(Reader)
     assert kit.run(Send, "x").output == "typed"
     assert msgspec.json.encode(Plan(subtasks=("typed",)))
+
+
+# --- a user's code fails no more than its task
+
+
+def agent(handle_, **attributes) -> type[Agent]:
+    return type("Mine", (Agent,), {"role": "mine", "handle": handle_, **attributes})
+
+
+def outcome(handle_, content: str = "x", **options):
+    kit = ActorTestKit({"mine": said}, **options)
+    kit.register(agent(handle_))
+    result = kit.ask("mine", content)
+    assert kit.failures == []
+    return result
+
+
+def test_a_handle_that_is_no_coroutine_works_as_well():
+    assert outcome(lambda _self, message: message.content.upper()).result == "X"
+    assert outcome(lambda self, message: self.call(len, message.content)).result == "1"
+
+
+def test_a_handle_that_is_no_coroutine_and_raises_fails_its_task():
+    def handle(self, message):
+        raise SystemExit(3)
+
+    assert outcome(handle).error == "SystemExit: 3"
+
+
+async def gives_an_object(self, message):
+    return object()
+
+
+async def asks_for_an_object(self, message):
+    await self.ask("mine", "x", data=object())
+
+
+async def asks_for_a_number(self, message):
+    await self.ask("mine", 5)
+
+
+async def chats_a_number(self, message):
+    await self.chat(5)
+
+
+async def is_impatient(self, message):
+    await self.ask("mine", "x", timeout=float("nan"))
+
+
+async def gives_metadata_that_is_none(self, message):
+    await self.ask("mine", "x", metadata="none")
+
+
+@pytest.mark.parametrize(
+    ("handle", "error"),
+    [
+        (gives_an_object, "TypeError: Encoding objects of type object is unsupported"),
+        (asks_for_an_object, "TypeError: Encoding objects of type object is unsupported"),
+        (asks_for_a_number, "TypeError: what is asked is a str, not int"),
+        (chats_a_number, "TypeError: what is said to a model is a str, not int"),
+        (is_impatient, "ValueError: a timeout is 0 seconds or more, not nan"),
+        (gives_metadata_that_is_none, "ValueError"),
+    ],
+)
+def test_what_cannot_be_sent_fails_the_task_that_sends_it(handle, error):
+    result = outcome(handle)
+    assert result.error_kind is Kind.HANDLER_ERROR
+    assert error in result.error
+
+
+def test_metadata_that_cannot_be_copied_fails_the_task():
+    class Give(Workflow):
+        async def run(self, task: str) -> str:
+            return await self.ask("mine", "x", metadata={"socket": (each for each in ())})
+
+    kit = ActorTestKit()
+    kit.register(agent(lambda _self, _message: "never"))
+    assert "cannot pickle 'generator' object" in kit.run(Give, "x").error
+    assert kit.failures == []
+
+
+def test_an_error_whose_text_cannot_be_shown_fails_its_task():
+    class UnspeakableError(Exception):
+        def __str__(self):
+            raise RuntimeError
+
+    def handle(self, message):
+        raise UnspeakableError
+
+    assert outcome(handle).error == "UnspeakableError: (its text cannot be shown)"
+
+
+# --- branches
+
+
+def test_branches_inherit_the_history_and_do_not_mix_theirs():
+    async def handle(self, message):
+        await self.chat("root")
+        await self.gather(self.chat("left"), self.chat("right"))
+        return (await self.chat("end")).text
+
+    kit = ActorTestKit(ScriptedModel({"mine": said}, latency=1.0), seed=2)
+    kit.register(agent(handle))
+    kit.ask("mine", "x")
+    histories = {call.messages[-1].content: [m.content for m in call.messages[:-1]] for call in kit.model.calls}
+    assert histories == {
+        "root": [],
+        "left": ["root", "re: root"],
+        "right": ["root", "re: root"],
+        "end": ["root", "re: root"],
+    }
+
+
+# --- restarts
+
+
+async def two_chats(self, message):
+    first = (await self.chat("first")).text
+    return first + " " + (await self.chat(message.content)).text
+
+
+def restarting_kit(latency: float = 1.0, **options) -> ActorTestKit:
+    kit = ActorTestKit(ScriptedModel({"mine": said}, latency=latency))
+    kit.register(agent(two_chats, **options))
+    return kit
+
+
+def request(content: str = "x", step: str = "run/0", **options) -> AgentMessage:
+    return AgentMessage(sender="probe", recipient="mine", content=content, message_id=step, reply_to="probe", **options)
+
+
+def test_only_the_message_that_restarts_its_agent_is_poison_and_a_bystander_is_not():
+    async def handle(self, message):
+        if message.content == "bad":
+            raise OSError("again")
+        return (await self.chat(message.content)).text
+
+    kit = ActorTestKit(ScriptedModel({"mine": said}, latency=9.0))
+    kit.register(agent(handle, restart_on=(OSError,)))
+    probe = kit.probe()
+    kit.tell("mine/0", request("good", "run/0"))
+    kit.tell("mine/0", request("bad", "run/1"))
+    kit.advance(20.0)
+    answers = {each.step: each.payload for each in probe.received}
+    assert answers["run/1"].error_kind is Kind.POISON
+    assert answers["run/0"].result == "re: good"
+
+
+def test_a_cancel_that_comes_while_the_record_is_on_its_way_is_obeyed():
+    kit = restarting_kit()
+    kit.probe()
+    kit.tell("mine/0", request())
+    kit.settle()
+    kit.tell("mine/0", Restart())
+    kit.tell("mine/0", CancelStep(step="run/0"))
+    kit.advance(20.0)
+    assert len(kit.model.calls) == 1
+    kit.expect_idle()
+
+
+def test_an_answer_in_front_of_the_record_is_no_dead_letter():
+    kit = restarting_kit()
+    probe = kit.probe()
+    kit.tell("mine/0", request())
+    kit.settle()
+    kit.tell("mine/0", Restart())
+    kit.model.actor_inbox.put(kit.model._answer(kit.model.calls[0], "early"))
+    kit.settle()
+    kit.advance(5.0)
+    assert probe.expect(Answer).payload.result == "early re: x"
+    assert [letter.reason for letter in kit.dead_letters] == ["a second answer for the same step"]  # the model's timer
+
+
+def test_a_task_that_is_sent_again_and_was_answered_is_not_done_again():
+    kit = restarting_kit(latency=0.0)
+    probe = kit.probe()
+    kit.tell("mine/0", request())
+    assert probe.expect(Answer).payload.success
+    kit.tell("mine/0", request(attempt=1))
+    probe.expect_nothing(for_=5.0)
+    assert len(kit.model.calls) == 2
+    kit.expect_idle()
+
+
+def test_a_told_message_is_resumed_from_the_record_too():
+    kit = restarting_kit()
+    kit.tell("mine/0", AgentMessage(sender="x", recipient="mine", content="x"))
+    kit.advance(1.5)
+    kit.restart("mine/0")
+    kit.advance(5.0)
+    assert [call.messages[-1].content for call in kit.model.calls] == ["first", "x"]
+    kit.expect_idle()
+
+
+def test_now_is_the_same_before_the_first_answer_on_a_resume():
+    seen = []
+
+    async def handle(self, message):
+        seen.append((self.now(), self.random.random()))
+        await self.chat("first")
+
+    kit = ActorTestKit(ScriptedModel({"mine": said}, latency=3.0))
+    kit.register(agent(handle))
+    kit.probe()
+    kit.tell("mine/0", request())
+    for _ in range(2):
+        kit.advance(1.0)
+        kit.restart("mine/0")
+    assert len(seen) == 3
+    assert len(set(seen)) == 1
+
+
+def test_a_replaced_instance_runs_its_finally_blocks_and_says_nothing_in_them():
+    closed = []
+
+    async def handle(self, message):
+        try:
+            await self.chat("first")
+        finally:
+            closed.append(message.content)
+            self.tell("probe", "from a finally block")
+            await self.chat("in a finally block")
+
+    kit = ActorTestKit(ScriptedModel({"mine": said}, latency=3.0))
+    kit.register(agent(handle))
+    probe = kit.probe()
+    kit.tell("mine/0", request())
+    kit.settle()
+    kit.restart("mine/0")
+    assert closed == ["x"]
+    probe.expect_nothing()
+    kit.advance(9.0)
+    assert closed == ["x", "x"]
+
+
+@pytest.mark.parametrize(
+    "stuck",
+    [
+        request("inner", "run/0/0"),
+        AgentMessage(sender="x", recipient="mine", content="inner", correlation_id="run/0"),
+        Recalled(conversation="run/0/0"),
+        Answer(to="mine/0", step="run/0/0/0/0", kind="chat", fingerprint="", payload=Returned(), at=1.0),
+    ],
+    ids=["message", "told", "recalled", "answer"],
+)
+def test_the_conversation_that_was_stuck_fails_and_no_other(stuck):
+    kit = restarting_kit()
+    probe = kit.probe()
+    kit.tell("mine/0", request("outer", "run/0"))
+    kit.tell("mine/0", request("inner", "run/0/0"))
+    kit.settle()
+    kit.directory.mailboxes["mine/0"].stuck = stuck
+    kit.restart("mine/0")
+    assert (probe.received[0].step, probe.received.pop(0).payload.error_kind) == ("run/0/0", Kind.STUCK)
+    kit.advance(9.0)
+    assert probe.expect(Answer).payload.result == "re: first re: outer"
+
+
+# --- cancelled, stopped
+
+
+def test_a_cancelled_task_is_not_answered_though_its_handler_goes_on():
+    async def handle(self, message):
+        try:
+            await self.chat("first")
+        except Cancelled:
+            return "all the same"
+
+    kit = ActorTestKit(ScriptedModel({"mine": said}, latency=9.0))
+    kit.register(agent(handle))
+    probe = kit.probe()
+    kit.tell("mine/0", request())
+    kit.settle()
+    kit.tell("mine/0", CancelStep(step="run/0"))
+    probe.expect_nothing(for_=20.0)
+    assert kit.model.cancelled == ["run/0/0/0"]
+    kit.expect_idle()
+
+
+def test_an_agent_that_is_stopped_abandons_what_it_asked_for():
+    kit = restarting_kit(latency=9.0)
+    probe = kit.probe()
+    kit.tell("mine/0", request())
+    kit.settle()
+    kit.tell("mine/0", Stop())
+    assert probe.expect(Answer).payload.error_kind is Kind.STOPPED
+    assert kit.model.cancelled == ["run/0/0/0"]
+    kit.expect_idle()
+
+
+# --- names of the machinery
+
+
+@pytest.mark.parametrize("name", ["execute", "begin", "tell", "address", "_open"])
+def test_a_helper_that_would_replace_a_part_of_the_machinery_is_refused(name):
+    with pytest.raises(TypeError, match=rf"Mine\.{name} would replace a part of Agent .* handle, on_failure"):
+        agent(two_chats, **{name: lambda _self: None})
+
+
+def test_a_subclass_of_an_agent_of_ones_own_may_replace_what_that_defined():
+    first = agent(two_chats, compute=lambda _self: 1)
+    second = type("Second", (first,), {"compute": lambda _self: 2, "setup": lambda _self: None})
+    assert second().compute() == 2

@@ -7,6 +7,7 @@ import pytest
 from actors import Agent, Outcome, Workflow
 from actors.testing import ActorTestKit, ScriptedModel
 from protocol import AgentMessage, ErrorKind, TaskFailed
+from protocol.errors import Cancelled
 from protocol.ids import SUPERVISOR, workflow_address
 from protocol.signals import Restart, Stop
 
@@ -44,7 +45,7 @@ def test_an_unknown_role_is_answered_at_once():
     kit = kit_with()
     result = kit.run(Lost, "x")
     assert (result.success, result.error_kind) == (False, ErrorKind.NO_SUCH_ROLE)
-    assert result.error == "no agent plays the role 'nobody'; there are: echo" or "nobody" in result.error
+    assert result.error == "nobody: no agent plays the role 'nobody'; there are: echo"
     assert kit.now == 0.0
 
 
@@ -273,3 +274,258 @@ def test_conversations_inside_each_other_are_told_apart_on_a_resume(after):
     kit.tell("recursive/0", Restart())
     assert kit.result(run).output == "re: 2 re: 1 re: 0 re: end of 0 re: end of 1 re: end of 2"
     assert len(kit.model.calls) == 6
+
+
+# --- the end of a run
+
+
+def test_a_run_that_swallows_its_cancel_is_no_success_and_keeps_its_output():
+    class Stubborn(Workflow):
+        async def run(self, task: str) -> str:
+            try:
+                await self.ask("echo", task)
+            except Cancelled:
+                return "half of it"
+
+    kit = kit_with(latency=9.0)
+    run = kit.submit(Stubborn, "x")
+    kit.advance(1.0)
+    kit.cancel(run)
+    result = kit.result(run)
+    assert (result.success, result.error_kind, result.output) == (False, ErrorKind.CANCELLED, "half of it")
+
+
+@pytest.mark.parametrize("end", ["cancel", "raise", "stop"])
+def test_a_salvage_that_raises_does_not_keep_the_run_from_ending(end):
+    class Broken(Workflow):
+        async def run(self, task: str) -> str:
+            await self.ask("echo", task)
+            raise ValueError("no")
+
+        def salvage(self) -> Outcome:
+            raise SystemExit("worse")
+
+    kit = kit_with(latency=3.0)
+    run = kit.submit(Broken, "x")
+    kit.advance(1.0)
+    if end == "cancel":
+        kit.cancel(run)
+    elif end == "stop":
+        kit.tell(workflow_address(run), Stop())
+    result = kit.result(run)
+    assert not result.success
+    assert result.error.endswith("; and salvage() raised SystemExit: worse")
+    assert kit.failures == []
+
+
+def test_a_run_that_returns_what_is_no_text_fails_and_its_actor_does_not():
+    class Wrong(Workflow):
+        async def run(self, task: str) -> object:
+            return object()
+
+    kit = kit_with()
+    assert "Encoding objects of type object is unsupported" in kit.run(Wrong, "x").error
+    assert kit.failures == []
+
+
+def test_a_run_that_is_stopped_abandons_its_tasks_and_counts_what_was_done():
+    class Two(Workflow):
+        async def run(self, task: str) -> str:
+            await self.ask("echo", "first")
+            return await self.ask("echo", "second")
+
+    kit = kit_with(latency=3.0)
+    run = kit.submit(Two, "x")
+    kit.advance(4.0)
+    kit.tell(workflow_address(run), Stop())
+    result = kit.result(run)
+    assert (result.error_kind, result.summary.llm_calls) == (ErrorKind.STOPPED, 1)
+    kit.settle()
+    assert len(kit.model.cancelled) == 1
+    kit.expect_idle()
+
+
+@pytest.mark.parametrize("when", [0.0, 2.0, 4.5])
+def test_a_deadline_stays_one_when_its_workflow_is_restarted_before_it_could_end(when, monkeypatch):
+    class Slow(Workflow):
+        async def run(self, task: str) -> str:
+            return await self.ask("echo", task)
+
+    ended, left = Slow.ended, [OSError("at the very end")]
+
+    def troubled(self, talk, value, error):
+        if left:
+            raise left.pop()
+        ended(self, talk, value, error)
+
+    monkeypatch.setattr(Slow, "ended", troubled)
+    kit = kit_with(latency=9.0)
+    run = kit.submit(Slow, "x", timeout=5.0)
+    kit.advance(when)
+    result = kit.result(run)
+    assert (result.error_kind, result.error) == (ErrorKind.DEADLINE, "the run's 5 s are over")
+    assert len(kit.failures) == 1
+    kit.settle()
+    assert len(kit.model.cancelled) >= 1
+    kit.expect_idle()
+
+
+@pytest.mark.parametrize("after", range(12))
+def test_a_cancel_that_crosses_with_a_restart_is_obeyed(after):
+    class Chain(Workflow):
+        async def run(self, task: str) -> str:
+            return " ".join([await self.ask("echo", str(n)) for n in range(3)])
+
+    for restart_first in (True, False):
+        kit = kit_with(latency=1.0, seed=after)
+        run = kit.submit(Chain, "x")
+        for _ in range(after):
+            kit.dispatcher.step()
+        if restart_first and workflow_address(run) in kit.directory.mailboxes:
+            kit.tell(workflow_address(run), Restart())
+        kit.cancel(run)
+        if not restart_first and workflow_address(run) in kit.directory.mailboxes:
+            kit.tell(workflow_address(run), Restart())
+        kit.settle()
+        result = kit.result(run)
+        if workflow_address(run) in {letter.to for letter in kit.dead_letters}:
+            continue  # the cancel came before its run
+        assert (result.success, result.error_kind) == (False, ErrorKind.CANCELLED)
+        kit.expect_idle()
+
+
+def test_a_cancel_after_the_end_is_nobodys():
+    class Quick(Workflow):
+        async def run(self, task: str) -> str:
+            return task
+
+    kit = kit_with()
+    run = kit.submit(Quick, "x")
+    assert kit.result(run).output == "x"
+    kit.cancel(run)
+    kit.settle()
+    assert [letter.reason for letter in kit.dead_letters] == ["no such address"]
+
+
+# --- resuming
+
+
+def test_now_at_the_beginning_is_the_same_on_a_resume():
+    seen = []
+
+    class Chain(Workflow):
+        async def run(self, task: str) -> str:
+            seen.append((self.now(), self.random.random()))
+            await self.ask("echo", task)
+            seen.append(self.now())
+            await self.pause(5.0)
+            return ""
+
+    kit = kit_with(latency=2.0)
+    run = kit.submit(Chain, "x")
+    for _ in range(4):
+        kit.advance(1.0)
+        kit.restart(workflow_address(run))
+    kit.result(run)
+    assert len(set(seen)) == 2
+
+
+def test_a_resumed_run_is_silent_while_it_catches_up_and_tells_each_result_once():
+    class Chain(Workflow):
+        async def run(self, task: str) -> str:
+            for n in range(2):
+                await self.ask("echo", str(n))
+                self.report("half", n=n)
+            await self.pause(9.0)
+            return ""
+
+    kit = kit_with(latency=1.0)
+    run = kit.submit(Chain, "x")
+    kit.advance(5.0)
+    kit.restart(workflow_address(run))
+    result = kit.result(run)
+    assert [p.facts["n"] for p in kit.progress if p.event == "half"] == [0, 1]
+    assert [p.event for p in kit.progress].count("task.finished") == 2
+    assert len(result.results) == 2
+
+
+def test_code_that_no_longer_asks_what_was_recorded_ends_the_run_and_names_both():
+    questions = ["the first question"]
+
+    class Fickle(Workflow):
+        async def run(self, task: str) -> str:
+            await self.ask("echo", questions[-1])
+            await self.pause(9.0)
+            return ""
+
+    kit = kit_with(latency=1.0)
+    run = kit.submit(Fickle, "x")
+    kit.advance(2.0)
+    questions.append("another one")
+    kit.restart(workflow_address(run))
+    result = kit.result(run)
+    assert result.error_kind is ErrorKind.NON_DETERMINISM
+    assert "the record has ask:echo:" in result.error
+    assert "the code asks for ask:echo:" in result.error
+
+
+def test_answers_that_come_before_the_record_are_no_dead_letters():
+    class Wide(Workflow):
+        async def run(self, task: str) -> str:
+            return str(len(await self.gather(*(self.ask("echo", str(n)) for n in range(6)))))
+
+    for seed in range(40):
+        kit = kit_with(seed=seed)
+        run = kit.submit(Wide, "x")
+        for _ in range(seed):
+            kit.dispatcher.step()
+        if workflow_address(run) in kit.directory.mailboxes:
+            kit.restart(workflow_address(run))
+        assert kit.result(run).output == "6"
+        assert [letter.reason for letter in kit.dead_letters if "nobody waits" in letter.reason] == []
+        assert len(kit.model.calls) == 6
+
+
+def test_a_run_whose_code_never_returned_is_over():
+    class Slow(Workflow):
+        async def run(self, task: str) -> str:
+            return await self.ask("echo", task)
+
+    kit = kit_with(latency=9.0)
+    run = kit.submit(Slow, "x")
+    kit.settle()
+    kit.directory.mailboxes[workflow_address(run)].stuck = "what it hung in"
+    kit.restart(workflow_address(run))
+    assert kit.result(run).error_kind is ErrorKind.STUCK
+
+
+def test_max_parallel_holds_after_a_restart_and_with_tasks_that_time_out():
+    class Wide(Workflow):
+        max_parallel = 2
+
+        async def one(self, n: int) -> str:
+            try:
+                return await self.ask("echo", str(n), timeout=0.5 if n % 2 else None)
+            except TaskFailed:
+                return "late"
+
+        async def run(self, task: str) -> str:
+            return " ".join(await self.gather(*(self.one(n) for n in range(7))))
+
+    kit = kit_with(latency=2.0)
+    run = kit.submit(Wide, "x")
+    kit.advance(2.5)
+    kit.restart(workflow_address(run))
+    most = 0
+    while workflow_address(run) in kit.directory.mailboxes:
+        most = max(most, len(kit.model.under_way))
+        kit.advance(0.25)
+    assert kit.result(run).output == "re: 0 late re: 2 late re: 4 late re: 6"
+    assert most == 2
+    kit.expect_idle()
+
+
+@pytest.mark.parametrize("name", ["begin", "ask"])
+def test_a_name_of_the_machinery_is_refused(name):
+    with pytest.raises(TypeError, match="would replace a part of Workflow"):
+        type("Mine", (Workflow,), {name: None})

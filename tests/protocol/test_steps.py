@@ -128,6 +128,19 @@ def test_a_resumed_run_asks_only_for_what_is_not_recorded():
     assert asks(talk.resume(record[:2], 0.0)) == ["run/2"]
 
 
+def test_what_others_recorded_for_a_step_of_this_conversation_is_passed_over():
+    async def run():
+        return await ask("a"), await Scope(execute(("ask", "b")))
+
+    _, record = play(conversation(run()), Random(1))
+    theirs = [
+        Answer(to="c", step=step, kind="chat", fingerprint="?", payload=Returned(), at=1.0)
+        for step in ("run/0/0/0", "run/0/1.2/0")
+    ]
+    talk = conversation(run())
+    assert talk.resume([*theirs, *record], 0.0)[-1] == Done(("<a>", "<b>"))
+
+
 def test_the_first_answer_for_a_step_wins():
     async def run():
         return await ask("a"), await ask("b")
@@ -149,6 +162,10 @@ def programs(draw, depth=3):
     return (kind, children)
 
 
+async def deeper(awaitable) -> Any:
+    return await awaitable
+
+
 async def execute(program) -> Any:
     kind, rest = program
     if kind == "ask":
@@ -165,6 +182,7 @@ async def execute(program) -> Any:
     return [await execute(child) for child in rest]
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(programs(), st.sets(st.sampled_from("abcdefgh"), max_size=2), st.integers(0, 2**32))
 def test_law_6_the_outcome_is_the_same_in_every_interleaving_and_from_every_prefix(program, fails, seed):
@@ -246,6 +264,32 @@ def test_fail_fast_cancels_the_siblings_and_raises_what_failed():
     assert effects == [Abandon(a.step, a.request), Done("boom")]
 
 
+def test_fail_fast_cancels_siblings_that_wait_in_a_gather_of_their_own():
+    async def stubborn():
+        try:
+            await Gather((ask("a"), ask("b")))
+        except Cancelled:
+            return await ask("and on")
+
+    async def run():
+        await Gather((stubborn(), ask("c")), fail_fast=True)
+
+    talk = conversation(run())
+    (c,) = (effect for effect in talk.start(0.0) if effect.request.content == "c")
+    effects = talk.on_answer(answer(c, error="boom"))
+    assert asks(effects) == []
+    assert repr(effects[-1].error) == "ValueError('boom')"
+
+
+def test_fail_fast_raises_what_failed_first_although_a_cancel_has_a_lower_index():
+    async def run():
+        await Gather((ask("a"), ask("b"), ask("c")), fail_fast=True)
+
+    talk = conversation(run())
+    _, _, c = talk.start(0.0)
+    assert repr(talk.on_answer(answer(c, error="third"))[-1].error) == "ValueError('third')"
+
+
 def test_a_late_answer_of_a_step_that_fail_fast_gave_up_does_no_harm_on_a_resume():
     async def run():
         try:
@@ -288,14 +332,50 @@ def test_after_a_cancel_nothing_new_is_sent():
     assert talk.cancel() == []
 
 
+def test_a_cancel_hides_what_failed_in_a_branch_before():
+    async def run():
+        try:
+            await Gather((ask("a"), ask("b")))
+        except ValueError:
+            return "went on as if nothing had happened"
+
+    talk = conversation(run())
+    a, _ = talk.start(0.0)
+    talk.on_answer(answer(a, error="boom"))
+    assert isinstance(talk.cancel()[-1].error, Cancelled)
+
+
+@settings(max_examples=40, deadline=None)
+@given(programs(), st.integers(0, 2**32), st.integers(0, 20))
+def test_a_cancel_at_any_point_ends_the_run_at_once_and_on_a_resume_too(program, seed, after):
+    async def run():
+        return await ask("first"), await execute(program), await ask("last")
+
+    _, record = play(conversation(run()), Random(seed))
+    record = record[: min(after, len(record) - 1)]
+    talk = conversation(run())
+    talk.start(0.0)
+    for each in record:
+        talk.on_answer(each)
+    effects = talk.cancel()
+    assert isinstance(effects[-1].error, Cancelled)
+    assert asks(effects) == []
+    assert (talk.waiting, talk.finished) == ({}, True)
+    cancel = Answer(to="w", step="run/cancel", kind="cancel", fingerprint="", payload=CancelRequested(), at=1.0)
+    resumed = conversation(run()).resume([*record, cancel], 0.0)
+    assert [repr(e) for e in resumed if isinstance(e, Failed)] == [repr(effects[-1])]
+    assert asks(resumed) == []
+
+
 def test_a_recorded_cancel_is_obeyed_on_a_resume():
     async def run():
         return await ask("a"), await ask("b")
 
     _, record = play(conversation(run()), Random(0))
     cancel = Answer(to="w", step="run/cancel", kind="cancel", fingerprint="", payload=CancelRequested(), at=1.0)
-    (end,) = conversation(run()).resume([record[0], cancel], 0.0)
+    gone, end = conversation(run()).resume([record[0], cancel], 0.0)
     assert isinstance(end.error, Cancelled)
+    assert (type(gone), gone.step) == (Abandon, "run/1")  # the news of it may have been lost
 
 
 def test_a_coroutine_that_will_not_end_is_closed_by_force():
@@ -328,6 +408,25 @@ def test_a_mismatch_names_what_was_recorded_and_what_is_asked():
     assert fingerprint("ask", "coder", "old question") in str(caught.value)
     assert fingerprint("ask", "coder", "new question") in str(caught.value)
     talk.close()
+
+
+def test_a_typed_payload_is_compared_too():
+    def typed(data: bytes):
+        async def run():
+            return await Step("ask", "coder", "a", lambda payload: payload.value, None, data)
+
+        return conversation(run())
+
+    (first,) = typed(b"1").start(0.0)
+    other = typed(b"2")
+    with pytest.raises(NonDeterminismError):
+        other.resume([answer(first)], 0.0)
+    other.close()
+
+
+def test_what_is_asked_must_be_text():
+    with pytest.raises(TypeError, match="data="):
+        ask(5)
 
 
 def test_a_record_of_a_step_that_is_not_asked_is_a_mismatch():
@@ -407,7 +506,13 @@ class Foreign:
         yield self
 
 
-@pytest.mark.parametrize("what", [lambda: asyncio.sleep(0), pykka.ThreadingFuture, Foreign])
+def generator():
+    yield
+
+
+@pytest.mark.parametrize(
+    "what", [lambda: asyncio.sleep(0), lambda: asyncio.sleep(1), pykka.ThreadingFuture, Foreign, generator, int]
+)
 def test_a_foreign_await_is_an_error_that_names_the_three_right_ways(what):
     async def run():
         await what()
@@ -443,6 +548,47 @@ def test_what_is_awaited_after_a_cancel_leaves_no_coroutine_behind():
     assert isinstance(talk.cancel()[-1].error, Cancelled)
 
 
+def test_what_a_finally_block_awaits_at_a_close_leaves_no_coroutine_behind():
+    closed = []
+
+    async def run():
+        try:
+            await ask("a")
+        finally:
+            try:
+                await Gather((Scope(execute(("ask", "b"))), execute(("ask", "c")), Gather((execute(("ask", "d")),))))
+            finally:
+                closed.append("all")
+
+    talk = conversation(deeper(run()))
+    talk.start(0.0)
+    talk.close()
+    assert closed == ["all"]
+
+
+def test_a_conversation_that_never_started_can_be_closed():
+    talk = conversation(execute(("ask", "a")))
+    talk.close()
+    assert talk.finished
+
+
+def test_a_coroutine_that_will_not_close_is_given_up():
+    asked = []
+
+    async def run():
+        while len(asked) < 1500:
+            try:
+                await ask("more")
+            except Cancelled:
+                asked.append(1)
+
+    talk = conversation(run())
+    talk.start(0.0)
+    talk.close()
+    assert len(asked) == 1000
+    asked += [1] * 1000
+
+
 def test_close_runs_finally_blocks_in_every_branch_and_sends_nothing():
     closed = []
 
@@ -462,7 +608,7 @@ def test_close_runs_finally_blocks_in_every_branch_and_sends_nothing():
     talk = conversation(run())
     talk.start(0.0)
     talk.close()
-    assert sorted(closed) == ["a", "b", "run"]
+    assert (sorted(closed[:2]), closed[2]) == (["a", "b"], "run")  # inner ones first
     assert talk.waiting == {}
     assert talk.cancel() == []
 
@@ -473,3 +619,15 @@ def test_what_a_coroutine_raises_is_its_own_failure(error):
         raise error
 
     assert conversation(run()).start(0.0) == [Failed(error)]
+
+
+def test_a_branch_throws_the_same_dice_all_along():
+    box: list[Conversation] = []
+
+    async def run():
+        first = box[0].random()
+        await ask("a")
+        return first is box[0].random()
+
+    box.append(conversation(run()))
+    assert play(box[0], Random(0))[0] is True

@@ -66,10 +66,10 @@ def test_an_address_is_a_recipient_too():
 
 def test_without_a_recipient_the_role_is_chosen_by_what_is_asked():
     supervisor = team(orchestrator=1, coder=1, reviewer=1)
-    assert supervisor.on_message(message(None, content="Review: this code")) == Route("reviewer/0")
-    assert supervisor.on_message(message(None, content="What is 2 + 2?")) == Route("coder/0")
+    assert supervisor.on_message(message(None, step="0", content="Review: this code")) == Route("reviewer/0")
+    assert supervisor.on_message(message(None, step="1", content="What is 2 + 2?")) == Route("coder/0")
     big = "Build a web service with a database, a queue, tests and docs"
-    assert supervisor.on_message(message(None, content=big)) == Route("orchestrator/0")
+    assert supervisor.on_message(message(None, step="2", content=big)) == Route("orchestrator/0")
 
 
 def test_without_a_recipient_and_without_agents_there_is_no_route():
@@ -82,6 +82,22 @@ def test_the_holder_of_a_step_is_known_until_it_is_settled():
     assert supervisor.holder_of("run/0") == "coder/0"
     supervisor.on_settled("run/0")
     assert supervisor.holder_of("run/0") is None
+
+
+def test_what_is_asked_again_goes_to_its_holder_and_is_booked_once():
+    supervisor = team(coder=2)
+    assert supervisor.on_message(message("coder", "a")) == Route("coder/0")
+    supervisor.on_run_ended("a")  # even where nothing else leads there
+    assert supervisor.on_message(message("coder", "a")) == Route("coder/0")
+    supervisor.on_settled("a/0")
+    assert supervisor.on_message(message("coder", "b")) == Route("coder/0")
+
+
+def test_what_is_told_without_an_id_is_not_booked_since_nobody_settles_it():
+    supervisor = team(coder=2)
+    for _ in range(3):
+        assert supervisor.on_message(AgentMessage(sender="w", recipient="coder", content="x")) == Route("coder/0")
+    assert supervisor.holder_of("") is None
 
 
 def test_the_end_of_a_run_forgets_where_its_conversations_were():
@@ -135,3 +151,26 @@ def test_routing_agrees_with_a_twin_that_scans_a_full_history(moves):
         elif what == "end":
             supervisor.on_run_ended(f"r{run}")
             history = [entry for entry in history if entry[1] != run]
+
+
+def test_registering_twice_changes_nothing():
+    supervisor = team(coder=1)
+    supervisor.on_registered("coder", "coder/0")
+    assert supervisor.roles == {"coder": ["coder/0"]}
+
+
+def test_an_agent_leaves_its_own_pool_alone_and_what_it_held_is_forgotten():
+    supervisor = team(coder=1, reviewer=1)
+    supervisor.on_message(message("coder"))
+    supervisor.on_gone("coder/0")
+    supervisor.on_settled("run/0")
+    assert supervisor.roles == {"coder": [], "reviewer": ["reviewer/0"]}
+    assert supervisor.holder_of("run/0") is None
+
+
+def test_a_task_that_is_booked_is_not_booked_again_when_its_agent_names_it():
+    supervisor = team(coder=2)
+    supervisor.on_message(message("coder", "a"))
+    supervisor.on_reaffirmed("coder/0", "coder", ("a/0",))
+    supervisor.on_settled("a/0")
+    assert supervisor.on_message(message("coder", "b")) == Route("coder/0")

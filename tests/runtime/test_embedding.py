@@ -1,34 +1,24 @@
-"""Embedding: what an application may do with a system, rightly and wrongly, and that its end ends everything."""
+"""Embedding: what an application may do with a system, rightly and wrongly."""
 
 from __future__ import annotations
 
-import asyncio
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 
 from actors import Agent, Workflow
 from protocol import AgentMessage, ConfigError, ErrorKind, TroupeError, ids
-from protocol.policies.restarts import RestartLimit
-from runtime import ActorSystem, Config
 from runtime.channel import Channel
 from runtime.fake_script import Script
 from runtime.fake_server import FakeServer
-from tests.runtime.command import config, environment
+from tests.runtime.command import environment
+from tests.runtime.systems import TASK, AskMirror, Mirror, system_for
 
 pytestmark = pytest.mark.slow
-TASK = "Implement an async HTTP client with retries"
-
-
-def system_for(server: FakeServer, more: str = "") -> ActorSystem:
-    return ActorSystem(Config.parse(config(server.url, more).encode(), "the test"))
 
 
 @pytest.fixture(scope="module")
@@ -38,30 +28,9 @@ def server():
 
 
 @pytest.fixture
-def silent():
-    with FakeServer(Script(latency=60.0)) as running:
-        yield running
-
-
-@pytest.fixture
 def system(server):
     with system_for(server) as running:
         yield running
-
-
-class Mirror(Agent):
-    """Answers with what it was told about the message."""
-
-    role = "mirror"
-
-    async def handle(self, message: AgentMessage) -> str:
-        in_time = message.deadline is not None and message.deadline > self.clock()
-        return f"{message.content} {message.priority} {message.metadata.get('flow')} {in_time}"
-
-
-class AskMirror(Workflow):
-    async def run(self, task: str) -> str:
-        return "seen: " + await self.ask("mirror", task)
 
 
 # --- what may be submitted, and reaches the agents
@@ -124,6 +93,39 @@ def test_a_workflow_whose_constructor_raises_fails_its_run_and_no_other(system):
     assert {outcome.error_kind for outcome in broken} == {ErrorKind.HANDLER_ERROR}
     assert "SystemExit: 3" in broken[0].error
     assert system.submit("Hi?").result(10).success
+
+
+def test_a_workflow_that_fails_in_its_own_machinery_ends_its_run_even_when_it_cannot_say_so(system):
+    class Damaged(Workflow):
+        def on_receive(self, message):
+            raise ValueError("not a step")
+
+        def teardown(self):
+            raise ValueError("not even an end")
+
+    outcome = system.submit("hi", workflow=Damaged).result(10)
+    assert outcome.error == "its workflow failed too often: ValueError: not a step"
+    assert outcome.error_kind is ErrorKind.INTERNAL
+
+
+def test_a_workflow_that_never_returns_is_replaced_once_and_its_run_says_so(system):
+    inside, let_go = Channel(), Channel()
+
+    class Blocks(Workflow):
+        async def run(self, task: str) -> str:
+            inside.put(None)
+            let_go.get(timeout=20)
+            return "late"
+
+    handle = system.submit("hi", workflow=Blocks)
+    inside.get(timeout=5)
+    box = system.directory.mailboxes[ids.workflow_address(handle.correlation_id)]
+    box.spec = replace(box.spec, stuck_after=0.2)
+    outcome = handle.result(10)
+    healthy = system.submit("Hi?").result(10)
+    let_go.put(None)
+    assert (outcome.success, outcome.error_kind) == (False, ErrorKind.STUCK)
+    assert healthy.success
 
 
 # --- who may play
@@ -223,41 +225,7 @@ def test_submit_does_not_wait_for_a_handler_that_holds_the_loop(system):
     assert all(handle.result(10).success for handle in (held, *handles))
 
 
-# --- life
-
-
-def test_a_system_starts_once_and_a_stopped_one_stays_stopped(server):
-    system = system_for(server)
-    assert system.start() is system.start()
-    system.stop()
-    with pytest.raises(TroupeError, match="stays so; make a new one"):
-        system.start()
-
-
-def test_a_start_that_fails_leaves_nothing_and_says_why(server):
-    threads = threading.active_count()
-    system = system_for(server, '[roles.extra]\nagent = "no.such.module:Thing"')
-    with pytest.raises(ConfigError, match=r"roles\.extra\.agent"):
-        system.start()
-    assert threading.active_count() == threads
-    system.stop()
-
-
-class Unmakeable(Agent):
-    role = "extra"
-
-    def __init__(self):
-        raise OSError("no battery")
-
-
-def test_an_agent_of_the_configuration_that_cannot_be_made_ends_the_start(server):
-    threads = threading.active_count()
-    system = system_for(server, f'[roles.extra]\nagent = "{__name__}:Unmakeable"')
-    with pytest.raises(ConfigError, match="extra/0 cannot be made: OSError: no battery"):
-        system.start()
-    assert threading.active_count() == threads
-    with pytest.raises(TroupeError, match="not running"):
-        system.submit("x")
+# --- one process
 
 
 def test_two_systems_share_nothing(server):
@@ -266,39 +234,6 @@ def test_two_systems_share_nothing(server):
             one.register(Mirror)
             assert two.submit("hi", to="mirror").result(10).error_kind is ErrorKind.NO_SUCH_ROLE
         assert one.submit("hi", to="mirror").result(10).success
-
-
-def test_an_async_block_stops_the_system_too(server):
-    async def main():
-        async with system_for(server) as system:
-            handle = system.submit("Hi?")
-        return await handle
-
-    assert asyncio.run(main()).error_kind in {None, ErrorKind.STOPPED}
-
-
-def test_50_systems_leave_threads_and_files_as_they_were(server):
-    def once(n):
-        with system_for(server) as system:
-            assert system.submit(TASK if n % 5 == 0 else "Hi?").result(10).success
-
-    once(0)
-    threads, mine = threading.active_count(), sockets()
-    for n in range(50):
-        once(n)
-        assert threading.active_count() == threads
-    deadline = time.monotonic() + 5.0
-    while sockets() > mine and time.monotonic() < deadline:
-        server.stats()  # the server, in this process too, hears of each hang-up in its own time
-    assert sockets() <= mine
-
-
-def sockets() -> int:
-    links = 0
-    for file in Path("/proc/self/fd").iterdir():
-        with suppress(OSError):  # closed meanwhile
-            links += str(file.readlink()).startswith("socket:")
-    return links
 
 
 @pytest.mark.parametrize("dispatcher", ["shared", "threads"])
@@ -310,186 +245,6 @@ def test_the_same_application_runs_on_either_dispatcher(server, dispatcher):
         cancelled = system.submit(TASK)
         cancelled.cancel()
         assert cancelled.result(10).error_kind in {ErrorKind.CANCELLED, None}
-
-
-# --- stopping
-
-
-def took(stop) -> float:
-    began = time.monotonic()
-    stop()
-    return time.monotonic() - began
-
-
-@pytest.mark.parametrize("dispatcher", ["shared", "threads"])
-def test_stop_is_quick_while_runs_wait_for_a_silent_server_and_their_handles_say_stopped(silent, dispatcher):
-    system = system_for(silent, f"[system]\ndispatcher = '{dispatcher}'").start()
-    handles = [system.submit(f"{TASK} {n}") for n in range(20)]
-    while silent.stats().requests < 20:
-        time.sleep(0.01)
-    assert took(lambda: system.stop(timeout=5.0)) < 2.5
-    assert {handle.result(0).error_kind for handle in handles} == {ErrorKind.STOPPED}
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("troupe-")] == []
-
-
-def test_stop_keeps_its_deadline_while_a_handler_never_returns(server):
-    inside, let_go = Channel(), Channel()
-
-    class Endless(Agent):
-        role = "endless"
-
-        async def handle(self, message: AgentMessage) -> str:
-            inside.put(None)
-            let_go.get(timeout=20)
-            return ""
-
-    system = system_for(server).start()
-    system.register(Endless)
-    handles = [system.submit("x", to="endless"), system.submit(TASK)]
-    inside.get(timeout=5)
-    iterator = handles[1].events()
-    watching = ThreadPoolExecutor(1).submit(list, iterator)
-    assert took(lambda: system.stop(timeout=1.0)) < 1.5
-    assert {handle.result(0).error_kind for handle in handles} == {ErrorKind.STOPPED}
-    let_go.put(None)
-    assert isinstance(watching.result(5), list)
-
-
-def test_a_blocking_agent_that_never_returns_does_not_hold_the_stop_either(server):
-    let_go = Channel()
-
-    class Blocks(Agent):
-        role = "blocks"
-        blocking = True
-
-        async def handle(self, message: AgentMessage) -> str:
-            let_go.get(timeout=20)
-            return ""
-
-    system = system_for(server).start()
-    system.register(Blocks)
-    blocked, healthy = system.submit("x", to="blocks"), system.submit("Hi?")
-    assert healthy.result(10).success
-    assert took(lambda: system.stop(timeout=1.0)) < 1.5
-    assert blocked.result(0).error_kind is ErrorKind.STOPPED
-    let_go.put(None)
-
-
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_every_run_submitted_while_the_system_stops_ends_or_is_refused(server):
-    for _ in range(4):
-        system, handles = system_for(server).start(), []
-
-        def flood(system=system, handles=handles):
-            try:
-                while True:
-                    handles.append(system.submit("Hi?"))
-            except TroupeError:
-                return True
-
-        with ThreadPoolExecutor(4) as pool:
-            floods = [pool.submit(flood) for _ in range(4)]
-            time.sleep(0.005)
-            system.stop(timeout=10.0)
-            assert all(f.result(5) for f in floods)
-        kinds = {handle.result(1).error_kind for handle in handles}
-        assert kinds <= {None, ErrorKind.STOPPED}
-        assert all(list(handle.events()) is not None for handle in handles[-3:])
-
-
-def test_stop_may_be_called_by_many_at_once(server):
-    system = system_for(server).start()
-    system.submit(TASK)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda _: system.stop(), range(8)))
-    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("troupe-")] == []
-
-
-# --- when the system's own actors fail
-
-
-def crash(system, address, times):
-    """Let the actor at *address* fail so many times in a row."""
-    for _ in range(times):
-        box = system.directory.mailboxes.get(address)
-        while box is not None and (box.suspended or box.actor is None) and address in system.directory.mailboxes:
-            time.sleep(0.01)
-        if address not in system.directory.mailboxes:
-            return
-        failed = box.actor
-        failed.on_receive = None
-        system.directory.send(address, "anything")
-        while box.actor is failed and address in system.directory.mailboxes:
-            time.sleep(0.01)
-
-
-@pytest.mark.parametrize("address", [ids.RECORDER, ids.LIMITER, ids.GATEWAY, ids.DESK, "workers"])
-def test_an_actor_of_the_systems_own_that_fails_once_is_restarted_and_runs_go_on(server, address):
-    with system_for(server) as system:
-        crash(system, address, 1)
-        assert system.submit(TASK).result(10).success
-
-
-@pytest.mark.parametrize("address", [ids.RECORDER, ids.LIMITER, ids.GATEWAY, ids.DESK, "workers", ids.SUPERVISOR])
-def test_when_one_is_given_up_for_good_open_runs_end_and_new_ones_are_refused_in_plain_words(silent, address):
-    with system_for(silent) as system:
-        box = system.directory.mailboxes[address]
-        box.spec = replace(box.spec, restarts=RestartLimit(times=0, within=30.0))
-        handle = system.submit(TASK)
-        crash(system, address, 4 if address == ids.SUPERVISOR else 1)
-        outcome = handle.result(5)
-        assert outcome.error_kind is ErrorKind.INTERNAL
-        assert outcome.error.startswith(f"the system has collapsed: {address} failed too often: TypeError")
-        with pytest.raises(TroupeError, match="has collapsed"):
-            system.submit("Hi?")
-        assert took(system.stop) < 3.0
-
-
-# --- processes
-
-FORKED = """
-import os, sys
-from runtime import ActorSystem, Config
-system = ActorSystem(Config.for_endpoint(sys.argv[1], "m")).start()
-handle = system.submit("Implement an async HTTP client with retries")
-pid = os.fork()
-if pid == 0:
-    def attempt(use):
-        try:
-            print("no error:", use(), flush=True)
-        except Exception as error:
-            print(type(error).__name__, error, flush=True)
-    attempt(lambda: system.submit("x"))
-    attempt(lambda: system.register(object))
-    attempt(system.start)
-    attempt(lambda: handle.result(timeout=5))
-    attempt(handle.cancel)
-    attempt(lambda: list(handle.events()))
-    system.stop()
-    with ActorSystem(Config.for_endpoint(sys.argv[1], "m")) as own:
-        print(own.submit("Hi?", to="nobody").result(5).error_kind, flush=True)
-    os._exit(0)
-os.waitpid(pid, 0)
-system.stop()
-print(handle.result(0).error_kind, flush=True)
-"""
-
-
-def test_after_a_fork_every_use_is_one_clear_error_and_a_new_system_works(silent, tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", FORKED, silent.url],
-        env=environment(tmp_path),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    lines = done.stdout.splitlines()
-    assert done.stderr == ""
-    assert len(lines) == 8
-    assert all("started before os.fork()" in line for i, line in enumerate(lines[:6]) if i != 1)
-    assert lines[6:] == ["no_such_role", "stopped"]
 
 
 UNUSED = """

@@ -109,7 +109,14 @@ class Round:
         for sender in senders:
             sender.join(timeout=TIMEOUT)
         self.end(ref, thread)
+        self.come_late(box)
         return self
+
+    def come_late(self, box):
+        """Send once more when nobody is left to take it: the one race that no luck decides."""
+        late = Sent(self.number, SENDERS, 0)
+        box.put(late)
+        self.sent.append(late)
 
     def end(self, ref, thread):
         """Stop the actor if it is not stopped yet, and wait until its last turn is over."""
@@ -173,8 +180,7 @@ def test_law_1_is_red_when_put_does_not_look_for_the_seal(house, monkeypatch):
         self.wake(self)
 
     monkeypatch.setattr(Mailbox, "put", put)
-    rounds = (range(first, first + 20) for first in range(40, 160, 20))
-    assert any(play(house, pinned=True, rounds=some).unaccounted > 0 for some in rounds)
+    assert play(house, pinned=True, rounds=range(40, 43)).unaccounted > 0
 
 
 def test_law_2_is_red_when_two_threads_serve_one_ready_queue(house):

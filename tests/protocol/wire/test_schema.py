@@ -9,8 +9,11 @@ import msgspec
 import pytest
 from msgspec import Meta, Struct
 
+from protocol.chat import ChatMessage, ChatRequest
 from protocol.plan import Plan, Review
-from protocol.wire.schema import CONSTRAINTS, strict_schema, without_constraints
+from protocol.wire.openai import encode_request
+from protocol.wire.profiles import EMBEDDED
+from protocol.wire.schema import CONSTRAINTS, strict_schema, tightened, without_constraints
 
 
 class Leaf(Struct, frozen=True, kw_only=True):
@@ -124,3 +127,16 @@ def test_the_schema_of_a_type_is_made_once():
 def test_what_strict_output_cannot_hold_is_refused_in_words(type_):
     with pytest.raises(TypeError, match="structured output"):
         strict_schema(type_)
+
+
+def test_a_tightened_schema_bounds_every_list_and_text_and_loosens_none():
+    document = msgspec.json.decode(tightened(strict_schema(Review).schema, 4, 80))
+    issues = document["properties"]["issues"]
+    assert (issues["maxItems"], issues["items"]["maxLength"]) == (4, 80)
+    assert msgspec.json.decode(tightened(strict_schema(Review).schema, 99, 9999)) == msgspec.json.decode(
+        strict_schema(Review).schema
+    )
+    request = ChatRequest(
+        model="m", messages=(ChatMessage(role="user", content="x"),), schema=strict_schema(Plan), output="json_schema"
+    )
+    assert b'"maxItems":4' in encode_request(request, EMBEDDED)

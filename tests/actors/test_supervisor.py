@@ -1,0 +1,224 @@
+"""The supervisor's shell: registrations, runs, verdicts, and what a restarted one makes good."""
+
+from __future__ import annotations
+
+import pytest
+
+from actors import Agent, Workflow
+from actors.agent import agent_spec
+from actors.supervisor import LOST_VERDICT, Register, Supervisor
+from actors.testing import ActorTestKit, ScriptedModel
+from protocol import AgentMessage, ErrorKind
+from protocol.ids import DESK, SUPERVISOR, workflow_address
+from protocol.signals import Answer, Restart, StartRun
+from tests.actors.players import Player, fails_on
+
+
+class Echo(Agent):
+    role = "echo"
+
+    async def handle(self, message: AgentMessage) -> str:
+        return (await self.chat(message.content)).text
+
+
+class Ask(Workflow):
+    async def run(self, task: str) -> str:
+        return await self.ask("echo", task)
+
+
+def said(call) -> str:
+    return f"re: {call.messages[-1].content}"
+
+
+def kit_with(latency: float = 1.0, instances: int = 1) -> ActorTestKit:
+    kit = ActorTestKit(ScriptedModel({"echo": said}, latency=latency))
+    kit.register(Echo, instances=instances)
+    return kit
+
+
+def decisions(kit):
+    return kit.directory.mailboxes[SUPERVISOR].actor._decide
+
+
+def request(step: str = "run/0", to: str = "echo") -> AgentMessage:
+    return AgentMessage(
+        sender="probe", recipient=to, content="x", message_id=step, correlation_id="run", reply_to="probe"
+    )
+
+
+def register(kit, specs, role="echo"):
+    """Register as a system does, from outside, and return the answer."""
+    future = kit.directory.mailboxes[SUPERVISOR].actor.actor_ref.ask(Register(role=role, specs=specs), block=False)
+    kit.settle()
+    return future.get(timeout=0)
+
+
+# --- registering
+
+
+def test_a_role_that_is_played_already_is_refused():
+    kit = kit_with()
+    assert register(kit, (agent_spec(Echo, "echo", 0),)) == "the role 'echo' is played already"
+
+
+def test_an_agent_whose_constructor_raises_is_refused_and_nothing_fails():
+    class Broken(Echo):
+        def __init__(self):
+            raise SystemExit("no")
+
+    kit = ActorTestKit()
+    assert register(kit, (agent_spec(Broken, "echo", 0),)) == "echo/0 cannot be made: SystemExit: no"
+    assert kit.failures == []
+
+
+# --- runs
+
+
+def start(run: str = "run", workflow: str = "direct", to: str | None = "echo") -> StartRun:
+    return StartRun(run=run, task="x", workflow=workflow, to=to, reply_to=DESK)
+
+
+def test_a_run_that_is_started_twice_runs_once():
+    kit = kit_with()
+    for _ in range(2):
+        kit.tell(SUPERVISOR, start())
+    assert kit.result("run").success
+    assert [letter.reason for letter in kit.dead_letters] == ["this run is under way already"]
+    assert len(kit.model.calls) == 1
+
+
+def test_a_workflow_that_cannot_be_made_is_a_failed_run():
+    class Broken(Ask):
+        def __init__(self, _start):
+            raise ValueError("no")
+
+    kit = kit_with()
+    result = kit.run(Broken, "x")
+    assert (result.success, result.error_kind) == (False, ErrorKind.HANDLER_ERROR)
+    assert "ValueError: no" in result.error
+    assert kit.failures == []
+
+
+def test_what_it_has_no_use_for_is_a_dead_letter():
+    kit = kit_with()
+    kit.tell(SUPERVISOR, "hello")
+    kit.settle()
+    assert [letter.message for letter in kit.dead_letters] == ["hello"]
+
+
+# --- routing
+
+
+def test_an_unknown_role_is_answered_at_once_and_kept_among_the_dead_letters():
+    kit = kit_with()
+    probe = kit.probe()
+    kit.tell(SUPERVISOR, request(to="nobody"))
+    assert probe.expect(Answer).payload.error_kind is ErrorKind.NO_SUCH_ROLE
+    assert [letter.reason for letter in kit.dead_letters] == ["no agent plays the role 'nobody'; there are: echo"]
+
+
+def test_two_runs_share_the_agents_of_a_role():
+    kit = kit_with(instances=2)
+    runs = [kit.submit(Ask, "x") for _ in range(4)]
+    assert sorted(kit.result(run).results[0].agent for run in runs) == ["echo/0", "echo/0", "echo/1", "echo/1"]
+
+
+def test_when_all_is_done_nobody_has_any_load():
+    kit = kit_with(instances=2)
+    runs = [kit.submit(Ask, "x", timeout=0.5 if n % 2 else None) for n in range(6)]
+    assert sorted(kit.result(run).success for run in runs) == [False] * 3 + [True] * 3
+    kit.settle()
+    assert set(decisions(kit)._load.values()) == {0}
+    assert decisions(kit)._holders == {}
+    assert decisions(kit)._sticky == {}
+
+
+# --- verdicts
+
+
+def our_own_bug(*_args, **_options):
+    raise OSError("our own bug")
+
+
+def test_a_child_that_fails_too_often_is_stopped_and_what_it_was_asked_is_answered(monkeypatch):
+    monkeypatch.setattr(Echo, "_open", our_own_bug)
+    kit = kit_with()
+    probe = kit.probe()
+    kit.tell(SUPERVISOR, request())
+    for n in range(5):
+        kit.tell("echo/0", request(f"run/{n + 1}"))
+    kit.advance(60.0)
+    assert len(probe.received) == 6
+    assert {each.payload.success for each in probe.received} == {False}
+    kit.expect_idle()
+
+
+def test_a_workflow_that_fails_again_and_again_ends_its_run(monkeypatch):
+    monkeypatch.setattr(Ask, "ended", our_own_bug)
+    kit = kit_with()
+    result = kit.run(Ask, "x")
+    assert result.success is False
+    assert kit.failures[-1].endswith("(stopped: it failed too often)")
+
+
+# --- a restarted supervisor
+
+
+def test_a_restarted_supervisor_learns_who_holds_what():
+    kit = kit_with(instances=2)
+    runs = [kit.submit(Ask, "x") for _ in range(2)]
+    kit.advance(0.5)
+    kit.tell(SUPERVISOR, Restart())
+    kit.settle()
+    assert sorted(decisions(kit)._load.items()) == [("echo/0", 1), ("echo/1", 1)]
+    for run in runs:
+        assert kit.result(run).success
+    kit.settle()
+    assert set(decisions(kit)._load.values()) == {0}
+
+
+def test_a_cancel_finds_its_way_after_a_restart():
+    kit = kit_with(latency=9.0)
+    run = kit.submit(Ask, "x")
+    kit.advance(0.5)
+    kit.tell(SUPERVISOR, Restart())
+    kit.cancel(run)
+    assert kit.result(run).error_kind is ErrorKind.CANCELLED
+    kit.settle()
+    assert len(kit.model.cancelled) == 1
+    kit.expect_idle()
+
+
+def test_a_child_that_waits_for_its_verdict_gets_one_from_the_next_supervisor():
+    kit, log = kit_with(), []
+    kit.spawn(lambda: Player(fails_on("bad", log)), "player")
+    for _ in range(2):
+        kit.tell("player", "bad")
+        kit.settle()  # the second failure waits for its backoff
+    kit.tell(SUPERVISOR, Restart())
+    kit.tell("player", "good")
+    kit.settle()
+    assert log == []
+    kit.advance(LOST_VERDICT)
+    assert log == ["good"]
+
+
+@pytest.mark.parametrize("what", ["route", "start"])
+def test_what_a_supervisor_failed_on_is_answered_by_the_next(monkeypatch, what):
+    kit = kit_with()
+    probe = kit.probe()
+    monkeypatch.setattr(Supervisor, f"_{what}", our_own_bug)
+    kit.tell(SUPERVISOR, request() if what == "route" else start())
+    kit.settle()
+    answered = probe.expect(Answer).payload if what == "route" else kit.result("run")
+    assert (answered.success, answered.error_kind) == (False, ErrorKind.INTERNAL)
+
+
+def test_a_workflow_is_found_again_by_its_address():
+    kit = kit_with()
+    run = kit.submit(Ask, "x")
+    kit.settle()
+    assert workflow_address(run) in kit.directory.mailboxes
+    kit.result(run)
+    kit.settle()
+    assert workflow_address(run) not in kit.directory.mailboxes

@@ -1,0 +1,23 @@
+"""A plan as the model wrote it: what is no subtask goes, and no subtask is lost."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.policies.planning import tidy
+
+
+def test_blanks_numbers_and_duplicates_go():
+    assert tidy(("1. a", " a ", "", "2) b\n c", "- ", "\u2022 d"), 9) == ("a", "b c", "d")
+
+
+def test_subtasks_past_the_cap_are_merged_into_the_last():
+    assert tidy(("a", "b", "c", "d"), 3) == ("a", "b", "c; d")
+
+
+@given(st.lists(st.text(alphabet="abc 1.", max_size=5), max_size=12), st.integers(1, 6))
+def test_no_subtask_is_lost_and_the_cap_holds(subtasks, most):
+    kept = tidy(tuple(subtasks), most)
+    assert len(kept) <= most
+    assert "; ".join(kept) == "; ".join(tidy(tuple(subtasks), 100))

@@ -1,0 +1,103 @@
+"""Progress lines: one event, one line that people can read, whatever is in it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from protocol.signals import Progress
+from runtime.progress import ProgressLines
+from runtime.terminal import escaped, printable
+
+
+def shown(*events: tuple[str, dict], several: bool = False) -> list[str]:
+    """Return the lines for *events*, the n-th of them n seconds after the begin."""
+    said: list[str] = []
+    lines = ProgressLines(100.0, several=several, write=said.append)
+    for seconds, (name, facts) in enumerate(events):
+        lines.show(Progress(run="one", event=name, at=100.0 + seconds, facts=facts))
+    return said
+
+
+STARTED = ("task.started", {"step": "one/0", "role": "coder", "content": "parse the\nfile"})
+FINISHED = ("task.finished", {"step": "one/0", "execution_ms": 1234.5, "output_tokens": 42, "truncated": False})
+
+
+def test_a_task_is_shown_at_its_begin_and_at_its_end_with_what_it_took():
+    assert shown(STARTED, FINISHED) == [
+        "[   0.0 s] coder        begins: parse the file",
+        "[   1.0 s] coder        done:   parse the file (42 tokens, 1.2 s)",
+    ]
+
+
+def test_a_failed_task_says_why_and_a_cut_one_that_it_was_cut():
+    failed = ("task.failed", {"step": "one/0", "error": "no\nway"})
+    cut = ("task.finished", {**FINISHED[1], "truncated": True})
+    assert shown(STARTED, failed)[1] == "[   1.0 s] coder        failed: no way"
+    assert shown(STARTED, cut)[1].endswith("(42 tokens, 1.2 s, cut at max_tokens)")
+
+
+def test_a_plan_is_numbered_and_one_of_a_single_part_is_not_shown():
+    assert shown(("plan.made", {"subtasks": ["a", "b"]})) == [
+        "[   0.0 s] plan with 2 subtasks:\n            1. a\n            2. b"
+    ]
+    assert shown(("plan.made", {"subtasks": ["a"]})) == []
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            ("plan.skipped", {"score": 0.1, "reasons": ["is a small question", "has constraints"]}),
+            "no plan: the task is a small question and has constraints (complexity 0.10)",
+        ),
+        (("plan.skipped", {"score": 0.0, "reasons": []}), "no plan: the task is a small one (complexity 0.00)"),
+        (("plan.failed", {"error": "no"}), "no plan could be had (no): one coder does the whole task"),
+        (("draft.accepted", {"subtask": "a", "score": 8}), "accepted with 8 of 10: a"),
+        (("draft.rejected", {"subtask": "a", "score": 0}), "rejected with 0 of 10: a"),
+        (("draft.kept", {"subtask": "a", "error": "unreadable"}), "kept: a"),
+        (("draft.failed", {"subtask": "a", "error": "no"}), "failed: a: no"),
+    ],
+)
+def test_each_event_has_its_words(event, line):
+    assert shown(event) == [f"[   0.0 s] {line}"]
+
+
+def test_of_several_runs_each_line_names_its_own():
+    assert shown(STARTED, several=True) == ["[   0.0 s] one coder        begins: parse the file"]
+
+
+def test_what_nobody_knows_is_not_shown_and_an_end_without_a_begin_is_the_teams():
+    assert shown(("something.else", {})) == []
+    assert shown(FINISHED) == ["[   0.0 s] team         done:    (42 tokens, 1.2 s)"]
+
+
+def test_a_clock_that_steps_back_shows_no_negative_time():
+    said: list[str] = []
+    ProgressLines(100.0, write=said.append).show(Progress(run="one", event=STARTED[0], at=90.0, facts=STARTED[1]))
+    assert said[0].startswith("[   0.0 s]")
+
+
+@given(st.text(), st.integers(4, 100))
+def test_printable_text_is_one_line_that_steers_no_terminal_and_fits(text, width):
+    safe = printable(text, width)
+    assert safe.isprintable() or safe == ""
+    assert len(safe) <= width
+
+
+@given(st.text(st.characters(categories=("L", "N", "S", "P"))))
+def test_printable_leaves_short_texts_without_blanks_as_they_are(text):
+    assert printable(text[:72]) == text[:72]
+
+
+@given(st.text())
+def test_escaped_text_keeps_its_lines_and_loses_what_steers(text):
+    safe = escaped(text)
+    assert not set(safe) & {*map(chr, range(9)), *map(chr, range(11, 32)), *map(chr, range(127, 160)), "\u202e"}
+    assert (safe.count("\n"), safe.count("\t")) == (text.count("\n"), text.count("\t"))
+
+
+def test_escapes_name_the_character():
+    assert escaped("\x1b[1m\x9b\u202e") == "\\x1b[1m\\x9b\\u202e"
+    assert printable("a\U000e0001b") == "a\\U000e0001b"
