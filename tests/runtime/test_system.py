@@ -296,7 +296,7 @@ FAULTS = {
     "html": (Fault(html=True, times=0), ErrorKind.BAD_RESPONSE, 2),
     "empty": (Fault(empty=True, times=0), ErrorKind.BAD_RESPONSE, 2),
     "malformed": (Fault(malformed=True, times=0), ErrorKind.BAD_RESPONSE, 2),
-    "error in 200": (Fault(error_in_200=True, times=0), None, None),
+    "error in 200": (Fault(error_in_200=True, times=0), ErrorKind.SERVER_ERROR, 4),
     "length": (Fault(finish_reason="length", times=0), ErrorKind.TRUNCATED, 1),
     "reset": (Fault(reset=True, times=0), ErrorKind.CONNECTION, 4),
 }
@@ -314,8 +314,9 @@ def test_a_server_that_misbehaves_fails_its_call_and_no_other(name):
         seen = server.stats().requests - 1
     assert not result.success
     (task,) = result.results
-    if kind is not None:
-        assert (task.error_kind, seen, task.retry_count) == (kind, requests, requests - 1)
+    assert (task.error_kind, task.retry_count) == (kind, requests - 1)
+    resent = seen - requests  # the healthy call may have left one connection, on which a reset is tried once more
+    assert resent in ({0, 1} if name == "reset" else {0})
     assert "\n" not in task.error
 
 
