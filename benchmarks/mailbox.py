@@ -26,6 +26,7 @@ from queue import SimpleQueue
 from resource import getpagesize
 
 import pykka
+from provenance import commit
 
 from actors.base import Actor
 from actors.directory import ActorSpec, Directory
@@ -284,7 +285,13 @@ def measure(rounds):
     rows = [row(name, "us CPU", figures[name, 0], figures.get((name, 1))) for name in ROWS]
     stock = [in_a_process("stock", STOCK_IDLE) for _ in range(3)]
     rows += [row(name, "bytes", [in_a_process("ours", n) for _ in range(3)], stock) for name, n in IDLE.items()]
-    return {"python": platform.python_version(), "pykka": version("pykka"), "rounds": rounds, "rows": rows}
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "pykka": version("pykka"),
+        "rounds": rounds,
+        "rows": rows,
+    }
 
 
 def row(name, unit, ours, stock):

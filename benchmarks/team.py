@@ -250,8 +250,15 @@ def main() -> None:
         return
     import subprocess
 
+    from provenance import commit
+
     with Server({"latency": 0, "subtasks": SUBTASKS}) as server:
-        result = {"server_ceiling_per_s": round(ceiling(server.url)), "latency_s": LATENCY, "slots": SLOTS}
+        result = {
+            "commit": commit(),
+            "server_ceiling_per_s": round(ceiling(server.url)),
+            "latency_s": LATENCY,
+            "slots": SLOTS,
+        }
     with Server({"latency": LATENCY, "subtasks": SUBTASKS}) as server:
         for name in CONTENDERS:
             command = [
