@@ -26,7 +26,6 @@ from queue import SimpleQueue
 from resource import getpagesize
 
 import pykka
-from provenance import commit
 
 from actors.base import Actor
 from actors.directory import ActorSpec, Directory
@@ -285,6 +284,8 @@ def measure(rounds):
     rows = [row(name, "us CPU", figures[name, 0], figures.get((name, 1))) for name in ROWS]
     stock = [in_a_process("stock", STOCK_IDLE) for _ in range(3)]
     rows += [row(name, "bytes", [in_a_process("ours", n) for _ in range(3)], stock) for name, n in IDLE.items()]
+    from provenance import commit
+
     return {
         "commit": commit(),
         "python": platform.python_version(),
