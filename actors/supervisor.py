@@ -63,13 +63,16 @@ class Supervisor(Actor):
         super().__init__()
         self._decide = Decisions()
         self._workflows = workflows
+        self._elders: tuple[str, ...] = ()
 
     def setup(self) -> None:
         """Learn from the children that are there already who plays what; there are none at the first start.
 
         The verdicts on those that are suspended may have been lost with the earlier instance, and its last request was.
         """
-        for spec in self._directory.children(self.address):
+        children = self._directory.children(self.address)
+        self._elders = tuple(spec.address for spec in children if spec.role is not None)
+        for spec in children:
             if spec.role is not None:
                 self._decide.on_registered(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
@@ -77,11 +80,22 @@ class Supervisor(Actor):
                 self._restart_after(LOST_VERDICT, spec.address)
         mailbox = self.actor_inbox
         lost, mailbox.failed_on = mailbox.failed_on, None
+        self._make_good(lost)
+
+    def _make_good(self, lost: Any) -> None:
+        """Answer the request that the earlier instance failed on, and pass on the news, by ways that need no books."""
         error = "the supervisor failed while it handled this; the log names the error"
-        if isinstance(lost, AgentMessage):
-            self._directory.bounce(lost, ErrorKind.INTERNAL, error)
-        elif isinstance(lost, StartRun):
-            self._refuse(lost, error, ErrorKind.INTERNAL)
+        match lost:
+            case AgentMessage():
+                self._directory.bounce(lost, ErrorKind.INTERNAL, error)
+            case StartRun():
+                self._refuse(lost, error, ErrorKind.INTERNAL)
+            case CancelRun():
+                self.tell(ids.workflow_address(lost.run), lost)
+            case CancelStep():
+                self._tell_elders(lost)
+            case RunEnded():
+                self._dismiss(lost.run)
 
     def on_receive(self, message: Any) -> Any:
         """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""
@@ -127,6 +141,14 @@ class Supervisor(Actor):
         holder = self._decide.holder_of(message.step)
         if holder is not None:
             self.tell(holder, message)
+        else:
+            self._tell_elders(message)
+
+    def _tell_elders(self, message: CancelStep) -> None:
+        """Tell the agents of an earlier instance's time: what lies in their mailboxes, nobody has told this one of."""
+        for agent in self._elders:
+            if agent in self._directory.mailboxes:
+                self.tell(agent, message)
 
     def _register(self, message: Register) -> str | None:
         """Spawn a role's agents; return why not, when one cannot be."""
@@ -176,8 +198,11 @@ class Supervisor(Actor):
 
     def _run_ended(self, ended: RunEnded) -> None:
         self._decide.on_run_ended(ended.run)
-        self.tell(ids.workflow_address(ended.run), Stop(reason="run ended"))
-        self.tell(ids.RECORDER, Forget(run=ended.run))
+        self._dismiss(ended.run)
+
+    def _dismiss(self, run: str) -> None:
+        self.tell(ids.workflow_address(run), Stop(reason="run ended"))
+        self.tell(ids.RECORDER, Forget(run=run))
 
     def _child_failed(self, news: ChildFailed) -> None:
         mailbox = self._directory.mailboxes.get(news.address)
