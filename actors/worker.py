@@ -6,6 +6,7 @@ free.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -69,7 +70,11 @@ class Job:
 
 
 class Crew(Actor):
-    """Hands functions to workers in the order they came."""
+    """Hands functions to workers in the order they came.
+
+    What is written down of a job, in the mailbox, changes in :meth:`commit` alone: a turn that fails has handed out and
+    answered nothing, and the next instance does what was left undone.
+    """
 
     def __init__(self, most: int = MOST_WORKERS) -> None:
         super().__init__()
@@ -77,45 +82,72 @@ class Crew(Actor):
         self._jobs: dict[str, Job] = {}
         self._hired: list[str] = []
         self._free: list[str] = []
+        self._inherited: set[str] = set()
+        self._to_write: list[Callable[[], object]] = []
         self._answered = Recent()
 
     def setup(self) -> None:
-        """Take over the workers and the jobs of an earlier instance; the jobs lie in the mailbox, which outlives it."""
+        """Take over the workers and the jobs of an earlier instance, and the message that it failed on."""
         mailbox = self.actor_inbox
         if mailbox.held is None:
             mailbox.held = {}
         self._jobs = mailbox.held
-        busy = {job.worker for job in self._jobs.values()}
+        self._inherited = {job.worker for job in self._jobs.values() if job.worker is not None}
         self._hired = [s.address for s in self._directory.children(ids.SUPERVISOR) if s.address.startswith(WORKER)]
-        self._free = [worker for worker in self._hired if worker not in busy]
+        self._free = [worker for worker in self._hired if worker not in self._inherited]
+        if mailbox.failed_on is not None:
+            self._take(mailbox.failed_on)
+            self._to_write.append(partial(setattr, mailbox, "failed_on", None))
         self._hand_out()
 
     def on_receive(self, message: Any) -> None:
         """Queue a function, or book one that is done."""
+        self._take(message)
+        self._hand_out()
+
+    def commit(self) -> None:
+        """Write down what this turn has handed out and answered, then let its messages leave."""
+        for write in self._to_write:
+            write()
+        self._to_write.clear()
+        super().commit()
+
+    def replaced(self) -> None:
+        """Forget what a turn that failed would have written."""
+        self._to_write.clear()
+
+    def _take(self, message: Any) -> None:
         match message:
             case RunFunction() if message.again and message.step in self._answered:
                 return  # the answer is on its way
             case RunFunction():
                 self._jobs.setdefault(message.step, Job(message))
             case FunctionDone():
-                self._free.append(message.worker)
+                self._set_free(message.worker)
                 self._answer(message.step, message.returned)
             case CancelStep():
                 self._cancel(message.step)
             case ChildFailed():
-                self._lost(message)
+                self._lost(message.address, message.error)
             case ChildRestarted():
-                self._free.append(message.address)
+                if message.address in self._inherited:  # an earlier instance may have failed on the news of its failure
+                    self._lost(message.address, "the worker failed while it ran the function")
+                self._set_free(message.address)
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
-        self._hand_out()
 
     def _hand_out(self) -> None:
         for job in [job for job in self._jobs.values() if job.worker is None]:
             if not self._free and len(self._hired) >= self._most:
                 return
-            job.worker = self._free.pop() if self._free else self._hire()
-            self.tell(job.worker, job.function)
+            worker = self._free.pop() if self._free else self._hire()
+            self._to_write.append(partial(setattr, job, "worker", worker))
+            self.tell(worker, job.function)
+
+    def _set_free(self, worker: str) -> None:
+        self._inherited.discard(worker)
+        if worker not in self._free:
+            self._free.append(worker)
 
     def _hire(self) -> str:
         address = f"{WORKER}{len(self._hired)}"
@@ -136,17 +168,17 @@ class Crew(Actor):
         """Drop a function that nobody waits for, unless it runs: nothing can end that."""
         job = self._jobs.get(step)
         if job is not None and job.worker is None:
-            del self._jobs[step]
+            del self._jobs[step]  # at once: it is not to be handed out in this turn
 
-    def _lost(self, news: ChildFailed) -> None:
-        for step in [step for step, job in self._jobs.items() if job.worker == news.address]:
-            self._answer(step, Returned(error=news.error, error_kind=ErrorKind.INTERNAL))
+    def _lost(self, worker: str, error: str) -> None:
+        for step in [step for step, job in self._jobs.items() if job.worker == worker]:
+            self._answer(step, Returned(error=error, error_kind=ErrorKind.INTERNAL))
 
     def _answer(self, step: str, returned: Returned) -> None:
-        job = self._jobs.pop(step, None)
+        job = self._jobs.get(step)
         if job is None:
             return
-        self._answered.add(step)
+        self._to_write += (partial(self._jobs.pop, step), partial(self._answered.add, step))
         asked = job.function
         answer = Answer(to=asked.reply_to, step=step, kind="call", fingerprint=asked.fingerprint, payload=returned)
         self.tell(ids.RECORDER, answer)
