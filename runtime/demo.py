@@ -39,7 +39,7 @@ system_prompt = "You split a programming task into parts."
 prompt = '''Analyze and break down: {task}
 Name three different functions that are needed for it.'''
 max_tokens = 256
-temperature = 0.4
+temperature = 0.0
 
 [roles.coder]
 system_prompt = "You write Python. Answer with one short Python code block."
