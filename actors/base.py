@@ -159,6 +159,8 @@ class Actor(pykka.Actor):
 
     def commit(self) -> None:
         """Let the outbox leave and the timers start; called when the turn has ended well."""
+        if self._directory.on_turn is not None:
+            self._directory.on_turn(self.address, self._timing or (), self._outbox)
         if self._timing:
             timing, self._timing = self._timing, None
             for seconds, timed in timing:

@@ -22,9 +22,11 @@ TIMEOUT = 10.0
 START = StartRun(run="run", task="task", workflow="team", reply_to="desk")
 ARGUMENTS = {
     "Caller": (Mock(),),
+    "Desk": ({}, []),
     "DirectWorkflow": (START,),
     "Gateway": (Mock(),) * 4,
     "Limiter": ({},),
+    "PatientCaller": (Mock(),),
     "Supervisor": ({},),
     "TeamWorkflow": (START,),
     "TestProbe": (None,),

@@ -56,7 +56,10 @@ def test_a_model_may_fail():
 def test_a_list_is_used_up_in_order_and_one_call_more_fails_the_test():
     kit = kit_with({"echo": ["one"]})
     assert kit.ask("echo", "hi").result == "one"
-    with pytest.raises(AssertionError, match=r"something unexpected: echo asked \(run-2/0/0/0\): and again"):
+    with pytest.raises(
+        AssertionError,
+        match=r"something unexpected: echo asked \(run-2/0/0/0, attempt 1, 0 s\): and again \(its answers are used",
+    ):
         kit.ask("echo", "and again")
 
 
@@ -114,14 +117,15 @@ def test_a_probe_answers_as_an_agent_does():
     probe, run = probing(kit), kit.submit(Ask, "a question")
     asked = probe.expect(AgentMessage)
     assert asked.content == "a question"
-    probe.reply(asked, "an answer")
+    probe.reply("an answer", to=asked)
     assert kit.result(run).output == "an answer"
 
 
 def test_a_probe_may_refuse():
     kit = kit_with()
     probe, run = probing(kit), kit.submit(Ask, "x")
-    probe.refuse(probe.expect(AgentMessage), ErrorKind.QUOTA, "no money left")
+    probe.expect(AgentMessage)
+    probe.refuse(ErrorKind.QUOTA, "no money left")
     assert (kit.result(run).error_kind, kit.result(run).error) == (ErrorKind.QUOTA, "no money left")
 
 
@@ -138,7 +142,7 @@ def test_a_late_answer_of_a_probe_is_a_dead_letter():
     probe, run = probing(kit), kit.submit(Patient, "x")
     asked = probe.expect(AgentMessage)
     kit.advance(10.0)
-    probe.reply(asked, "late")
+    probe.reply("late", to=asked)
     (letter,) = kit.dead_letters
     assert letter.reason == "a second answer for the same step"
     assert kit.result(run).output == "done"
