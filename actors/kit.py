@@ -79,8 +79,14 @@ class ActorTestKit:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            self._strict()
+        try:
+            if kind is None:
+                self._strict()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Do nothing: on the simulated dispatcher nothing outlives a test."""
 
     # --- spawning
 

@@ -33,6 +33,7 @@ from actors.scripted_answers import (
     unauthorized,
 )
 from actors.scripted_model import ModelCall, ScriptedModel
+from actors.workflow import DirectWorkflow
 from protocol.calls import ModelInfo
 from protocol.limiter import DomainLimits
 from protocol.policies.backoff import Backoff
@@ -40,6 +41,7 @@ from protocol.policies.backoff import Backoff
 __all__ = [
     "ActorTestKit",
     "Backoff",
+    "DirectWorkflow",
     "DomainLimits",
     "ModelCall",
     "ModelInfo",
