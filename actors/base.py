@@ -178,6 +178,10 @@ class Actor(pykka.Actor):
                     self._directory.send(to, message)
             outbox.clear()
 
+    def rewrite(self, change: Callable[[Any], Any]) -> None:
+        """Put ``change(message)`` in the place of each message that waits to leave; if it raises, none has changed."""
+        self._outbox = [(to, message if to is _CALL else change(message)) for to, message in self._outbox]
+
     def fail(self, item: Any, error: BaseException, kind: ErrorKind = ErrorKind.INTERNAL, traceback: str = "") -> None:
         """Discard the outbox, suspend the mailbox and report *error*; called when a handler raised or was fenced.
 
