@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from actors.agent import Agent, agent_spec
 from actors.directory import ActorSpec
+from actors.fault_plan import FaultPlan
 from actors.probe import TestProbe, is_wanted, named
 from actors.rig import Rig, Settings
 from actors.scripted_model import ScriptedModel
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from actors.base import Actor
+    from actors.fault_plan import Fault
     from actors.rig import Stage
     from actors.workflow import Workflow
     from protocol.calls import ModelInfo
@@ -40,7 +42,7 @@ SHOWN = 20
 """How many messages a failing assertion shows."""
 
 
-class Crash(Control, frozen=True, kw_only=True, tag=True):
+class Provoke(Control, frozen=True, kw_only=True, tag=True):
     """The message in whose turn an actor is made to fail."""
 
 
@@ -48,9 +50,11 @@ class ActorTestKit:
     """A system of real actors: supervisor, recorder, limiter, gateway, workers, and what a test spawns.
 
     *model* is a :class:`ScriptedModel` or what makes one. ``seed=None`` delivers in the order of sending, any number
-    shuffles deliveries reproducibly. *limits* are the provider's, *models* the keys (or whole ``ModelInfo``) that
-    agents may name. Every method that lets something happen fails the test when the model was asked something
-    unexpected.
+    shuffles deliveries reproducibly. *faults* is a :class:`FaultPlan` or a list of faults. With *wire* every message is
+    written as bytes and read again, as if each actor were on a machine of its own. *limits* are the provider's,
+    *models* the keys (or whole ``ModelInfo``) that agents may name. *stage* is another dispatcher.
+
+    Every method that lets something happen fails the test when the model was asked something unexpected.
     """
 
     __test__ = False
@@ -60,13 +64,20 @@ class ActorTestKit:
         model: Any = None,
         *,
         seed: int | None = None,
+        faults: FaultPlan | Sequence[Fault] = (),
+        wire: bool = False,
         limits: DomainLimits | None = None,
         models: Sequence[str | ModelInfo] = ("auto",),
         backoff: Backoff | None = None,
         stage: Stage | None = None,
     ) -> None:
         self.model = model if isinstance(model, ScriptedModel) else ScriptedModel(model)
-        self.dispatcher = stage or SimulatedDispatcher(seed)
+        plan = faults if isinstance(faults, FaultPlan) else FaultPlan(tuple(faults))
+        if stage is not None and (seed is not None or plan.faults or wire):
+            raise TypeError(
+                "seed, faults and wire are what a simulation is made with; another stage has its own, or none"
+            )
+        self.dispatcher = stage or SimulatedDispatcher(seed, faults=plan if plan.faults else None, wire=wire)
         self.rig = Rig(self.dispatcher, self.model, Settings(limits, models, backoff))
         self.directory = self.rig.directory
         self.dead_letters = self.rig.dead_letters
@@ -137,9 +148,12 @@ class ActorTestKit:
     # --- talking
 
     def tell(self, to: str, message: Any, *, sender: str = "test") -> None:
-        """Send *message* to the address *to*; it is handled at the next :meth:`settle`."""
+        """Send *message* to the address *to*; it is handled at the next :meth:`settle`.
+
+        With ``wire`` raises ``protocol.codec.NotCodable`` for what cannot be sent to another machine.
+        """
         self.rig.sequence.said(to, message, sender=sender)
-        self.directory.send(to, message)
+        self.directory.send(to, self.dispatcher.across(message))
 
     def ask_actor(self, address: str, message: Any) -> Any:
         """Ask an actor through its Pykka ref, as a program outside would; returns or raises what its handler does."""
@@ -207,7 +221,7 @@ class ActorTestKit:
             raise RuntimeError("crashed by the test")
 
         self.actor(address).on_receive = crash
-        self.tell(address, Crash())
+        self.tell(address, Provoke())
         self.settle()
 
     def restart(self, address: str) -> None:

@@ -45,6 +45,10 @@ MOST_CALLERS = 64
 class Stage(Dispatcher, Protocol):
     """A dispatcher whose time a test moves."""
 
+    def across(self, message: Any) -> Any:
+        """Return *message* as its receiver gets it."""
+        ...
+
     def settle(self) -> object:
         """Return when no message waits and no handler runs; time stands still. Raises ``RuntimeError`` for no end."""
         ...

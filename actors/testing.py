@@ -13,6 +13,7 @@ provider. A :class:`TestProbe` is an actor that keeps what it is told. ``docs/te
 
 from __future__ import annotations
 
+from actors.fault_plan import Crash, Delay, FaultPlan, Lose, Stall
 from actors.kit import ActorTestKit
 from actors.probe import TestProbe
 from actors.scripted_answers import (
@@ -41,11 +42,16 @@ from protocol.policies.backoff import Backoff
 __all__ = [
     "ActorTestKit",
     "Backoff",
+    "Crash",
+    "Delay",
     "DirectWorkflow",
     "DomainLimits",
+    "FaultPlan",
+    "Lose",
     "ModelCall",
     "ModelInfo",
     "ScriptedModel",
+    "Stall",
     "TestProbe",
     "bad_request",
     "connection_lost",

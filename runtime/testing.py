@@ -135,6 +135,10 @@ class ThreadedStage:
         """Return virtual seconds since the epoch."""
         return EPOCH + self.now()
 
+    def across(self, message: Any) -> Any:
+        """Return *message*: between threads lies no wire."""
+        return message
+
     # --- what a test drives
 
     def settle(self) -> None:
