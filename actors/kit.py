@@ -84,6 +84,7 @@ class ActorTestKit:
         self.failures = self.rig.failures
         self.progress = self.rig.progress
         self._opened: list[str] = []
+        self._told: str | None = None
         self.settle()
 
     def __enter__(self) -> Self:
@@ -311,8 +312,9 @@ class ActorTestKit:
         return "; ".join(told) or "none"
 
     def _strict(self) -> None:
-        blame = self.model.blame() or self.rig.collapsed
+        blame = self.model.blame() or (self.rig.collapsed if self._told is None else None)
         if blame is not None:
+            self._told = self.rig.collapsed
             cause, self.model.errors = self.model.errors, []
             try:
                 self.fail(blame)
