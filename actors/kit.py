@@ -74,9 +74,7 @@ class ActorTestKit:
         self.model = model if isinstance(model, ScriptedModel) else ScriptedModel(model)
         plan = faults if isinstance(faults, FaultPlan) else FaultPlan(tuple(faults))
         if stage is not None and (seed is not None or plan.faults or wire):
-            raise TypeError(
-                "seed, faults and wire are what a simulation is made with; another stage has its own, or none"
-            )
+            raise TypeError("seed, faults and wire make a simulation; another stage has its own, or none")
         self.dispatcher = stage or SimulatedDispatcher(seed, faults=plan if plan.faults else None, wire=wire)
         self.rig = Rig(self.dispatcher, self.model, Settings(limits, models, backoff))
         self.directory = self.rig.directory
@@ -226,7 +224,10 @@ class ActorTestKit:
         self.settle()
 
     def restart(self, address: str) -> None:
-        """Put a new instance in the place of the actor at *address*, as its supervisor does after a failure."""
+        """Put a new instance in the place of the actor at *address*, without a failure that anybody hears of.
+
+        For agents, workflows and actors of your own; parts of the system watch each other's failures: :meth:`crash`.
+        """
         self.tell(address, Restart())
         self.settle()
 
