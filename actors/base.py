@@ -159,6 +159,8 @@ class Actor(pykka.Actor):
 
     def commit(self) -> None:
         """Let the outbox leave and the timers start; called when the turn has ended well."""
+        if self._directory.on_turn is not None:
+            self._directory.on_turn(self.address, self._timing or (), self._outbox)
         if self._timing:
             timing, self._timing = self._timing, None
             for seconds, timed in timing:
@@ -175,6 +177,10 @@ class Actor(pykka.Actor):
                 else:
                     self._directory.send(to, message)
             outbox.clear()
+
+    def rewrite(self, change: Callable[[Any], Any]) -> None:
+        """Put ``change(message)`` in the place of each message that waits to leave; if it raises, none has changed."""
+        self._outbox = [(to, message if to is _CALL else change(message)) for to, message in self._outbox]
 
     def fail(self, item: Any, error: BaseException, kind: ErrorKind = ErrorKind.INTERNAL, traceback: str = "") -> None:
         """Discard the outbox, suspend the mailbox and report *error*; called when a handler raised or was fenced.

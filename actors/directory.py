@@ -22,9 +22,9 @@ from protocol.policies.restarts import RestartLimit
 from protocol.signals import Answer, ChildFailed, DeadLetter, Restart, Stop, is_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from actors.base import Actor
+    from actors.base import Actor, Timed
     from actors.dispatcher import Dispatcher
     from actors.mailbox import Mailbox
 
@@ -64,6 +64,7 @@ class Directory:
         self.on_dead_letter: Callable[[DeadLetter], object] = self.dead.append
         self.on_failure: Callable[[ChildFailed, str], object] = _quietly
         self.on_collapse: Callable[[ChildFailed], object] | None = None
+        self.on_turn: Callable[[str, Iterable[tuple[float, Timed]], Iterable[tuple[Any, Any]]], object] | None = None
         self._shared = shared
         self._pinned = pinned or shared
         self._collapses: dict[str, tuple[float, ...]] = {}

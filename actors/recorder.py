@@ -41,6 +41,8 @@ class Recorder(Actor):
             mailbox.held = {}
         self._runs = mailbox.held
         unfinished, mailbox.failed_on = mailbox.failed_on, None
+        if isinstance(unfinished, Answer):
+            self._take_back(unfinished)
         if isinstance(unfinished, (Answer, Recall, Forget)):
             self.tell(self.address, unfinished)
 
@@ -69,6 +71,13 @@ class Recorder(Actor):
                 return
             answers[answer.step] = stamped
         self.tell(answer.to, stamped)
+
+    def _take_back(self, answer: Answer) -> None:
+        """Forget *answer* when the turn that failed had recorded it already: it has not been delivered."""
+        record = self._runs.get(ids.run_of(answer.step))
+        recorded = None if record is None else record.answers.get(answer.step)
+        if record is not None and recorded is not None and recorded.payload is answer.payload:
+            del record.answers[answer.step]
 
     def _recall(self, recall: Recall) -> None:
         inside = recall.conversation + "/"

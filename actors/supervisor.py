@@ -22,6 +22,7 @@ from protocol.signals import (
     ChildFailed,
     ChildStopped,
     Forget,
+    Local,
     Reaffirmed,
     Restart,
     RunEnded,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from actors.workflow import Workflow
 
 
-class Register(Struct, frozen=True, kw_only=True, tag=True):
+class Register(Local, frozen=True, kw_only=True, tag=True):
     """Spawn the agents *specs* and let them play *role*. Holds factories, so it never leaves the process."""
 
     role: str

@@ -17,7 +17,7 @@ from actors.directory import ActorSpec
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.policies.recent import Recent
-from protocol.signals import Answer, CancelStep, ChildFailed, ChildRestarted, Returned
+from protocol.signals import Answer, CancelStep, ChildFailed, ChildRestarted, Local, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ CREW = "workers"
 WORKER = "worker/pinned/"  # no role has addresses like these
 
 
-class RunFunction(Struct, frozen=True, kw_only=True, tag=True):
+class RunFunction(Local, frozen=True, kw_only=True, tag=True):
     """Run ``fn(*args)`` and answer step *step*. Holds a function, so it never leaves the process.
 
     *again*: an earlier instance of the asker may have asked for it already.

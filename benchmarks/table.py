@@ -68,13 +68,26 @@ def team(result):
     return "\n".join(lines)
 
 
+def kit(result):
+    lines = [
+        f"Python {result['python']}, median of {result['rounds']} rounds, in ms.",
+        "",
+        "| test | simulated | 90 % under | on threads | at most |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        figures = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("ms", "p90", "threads"))
+        lines.append(f"| {' | '.join((row['what'], *figures, str(result['bound'])))} |")
+    return "\n".join(lines)
+
+
 def shown(figure, unit, *, bare=False):
     """Return *figure* as a reader wants it: bytes whole and with commas, others with two digits."""
     text = f"{figure:,.0f}" if unit == "bytes" else f"{figure:.2f}"
     return text if bare else f"{text} {unit}"
 
 
-TABLES = {"mailbox": mailbox, "team": team}
+TABLES = {"kit": kit, "mailbox": mailbox, "team": team}
 
 
 def filled(page):

@@ -15,6 +15,11 @@ from protocol.chat import CallFailure, ChatMessage, ChatReply, ChatRequest, Outp
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage, Priority, TaskResult, WorkflowResult
 
+
+class Local(Struct, frozen=True, kw_only=True):
+    """Base of what holds a function or a factory, and so never leaves its process."""
+
+
 # --- life and death: the control lane ---------------------------------------------------------------------------------
 
 

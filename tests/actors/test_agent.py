@@ -12,12 +12,12 @@ from actors import Agent, Workflow
 from actors.agent import MOST_DELIVERIES
 from actors.chatting import read_output
 from actors.testing import ActorTestKit, ScriptedModel
-from protocol import AgentMessage, ErrorKind, RoleSettings, TaskFailed
+from protocol import AgentMessage, ErrorKind, RoleSettings, TaskFailed, ids
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import Cancelled
 from protocol.errors import ErrorKind as Kind
 from protocol.plan import Plan
-from protocol.signals import Answer, CancelStep, Recalled, Restart, Returned, Stop
+from protocol.signals import Answer, CancelStep, ChatResult, Recalled, Restart, Returned, Stop
 
 
 class Echo(Agent):
@@ -48,7 +48,8 @@ def test_the_system_prompt_of_the_class_and_the_settings_reach_the_model():
     kit.ask("echo", "hi")
     (call,) = kit.model.calls
     assert [m.content for m in call.messages] == ["Be polite.", "hi"]
-    assert (call.temperature, call.max_tokens, call.timeout, call.max_retries) == (0.1, 7, 3.0, 1)
+    assert (call.request.temperature, call.request.max_tokens) == (0.1, 7)
+    assert (call.asked.timeout, call.asked.max_retries) == (3.0, 1)
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(2), KeyboardInterrupt()])
@@ -454,7 +455,12 @@ def test_an_answer_in_front_of_the_record_is_no_dead_letter():
     kit.tell("mine/0", request())
     kit.settle()
     kit.tell("mine/0", Restart())
-    kit.model.actor_inbox.put(kit.model._answer(kit.model.calls[0], "early"))
+    asked = kit.model.calls[0].asked
+    early = ChatResult(reply=ChatReply(text="early"))
+    kit.tell(
+        ids.RECORDER,
+        Answer(to="mine/0", step=asked.step, kind="chat", fingerprint=asked.fingerprint, payload=early),
+    )
     kit.settle()
     kit.advance(5.0)
     assert probe.expect(Answer).payload.result == "early re: x"

@@ -151,7 +151,7 @@ def test_at_most_max_parallel_tasks_are_under_way_and_none_is_lost():
     run = kit.submit(Wide, "x")
     kit.settle()
     most = 0
-    while run not in kit._ended:
+    while run not in kit.rig.ended:
         most = max(most, len(kit.model.calls) - round(kit.now) * 3)
         kit.advance(1.0)
     assert (most, kit.result(run).output, kit.now) == (3, "10", 4.0)
