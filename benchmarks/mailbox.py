@@ -284,7 +284,15 @@ def measure(rounds):
     rows = [row(name, "us CPU", figures[name, 0], figures.get((name, 1))) for name in ROWS]
     stock = [in_a_process("stock", STOCK_IDLE) for _ in range(3)]
     rows += [row(name, "bytes", [in_a_process("ours", n) for _ in range(3)], stock) for name, n in IDLE.items()]
-    return {"python": platform.python_version(), "pykka": version("pykka"), "rounds": rounds, "rows": rows}
+    from provenance import commit
+
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "pykka": version("pykka"),
+        "rounds": rounds,
+        "rows": rows,
+    }
 
 
 def row(name, unit, ours, stock):

@@ -21,7 +21,10 @@ MARKED = re.compile(r"(<!-- table:(?P<name>[a-z_]+) -->\n).*?(<!-- /table -->)",
 
 def mailbox(result):
     lines = [
-        f"Python {result['python']}, Pykka {result['pykka']}, median of {result['rounds']} rounds.",
+        (
+            f"Python {result['python']}, Pykka {result['pykka']}, median of {result['rounds']} rounds, "
+            f"at {result['commit']}."
+        ),
         "",
         "| what | Troupe | lowest - highest | stock Pykka | ratio | bound |",
         "|---|---:|---:|---:|---:|---:|",
@@ -42,7 +45,7 @@ def team(result):
     lines = [
         (
             f"Server ceiling {result['server_ceiling_per_s']:,} requests/s; {result['slots']} slots; "
-            f"{result['latency_s'] * 1000:g} ms a call."
+            f"{result['latency_s'] * 1000:g} ms a call; at {result['commit']}."
         ),
         "",
         "| contender | W | makespan over ideal | at most | CPU ms a call | added ms, p50 / p99 | peak MB |",
