@@ -1,8 +1,8 @@
 """The explorer's command line: many seeds, or one seed again.
 
-    python -m tests.explorer --seeds 0:10000      explore; every finding with the command that replays it
-    python -m tests.explorer --seed 1234          play one seed, and find the shortest plan that still fails
-    python -m tests.explorer --seed 1234 --plan '{"faults": [...]}'
+python -m tests.explorer --seeds 0:10000      explore; every finding with the command that replays it
+python -m tests.explorer --seed 1234          play one seed, and find the shortest plan that still fails
+python -m tests.explorer --seed 1234 --plan '{"faults": [...]}'
 """
 
 from __future__ import annotations

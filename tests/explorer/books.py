@@ -138,7 +138,9 @@ class Books:
         for key, entries in self._open.items():
             if len(entries) != queued[key]:
                 message, sender, _, _ = entries[0]
-                self._break("law 1", f"{_name(message)} of {sender} to {key[1]} was neither handled nor is it a dead letter")
+                self._break(
+                    "law 1", f"{_name(message)} of {sender} to {key[1]} was neither handled nor is it a dead letter"
+                )
         if self.broken is not None:
             raise self.broken
 

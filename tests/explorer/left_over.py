@@ -84,8 +84,8 @@ def _gateway(actor: Any) -> Iterator[str]:
 def _crew(actor: Any) -> Iterator[str]:
     if actor._jobs:
         yield f"the crew has the jobs {sorted(actor._jobs)}"
-    if len(actor._free) != len(set(actor._free)):
-        yield f"a worker is free twice: {actor._free}"
+    if sorted(actor._free()) != sorted(actor._hired):
+        yield f"of {actor._hired} only {actor._free()} are free"
 
 
 _HOUSE = {

@@ -190,7 +190,9 @@ def draw_plan(scenario: Scenario) -> Plan:
     for _ in range(1 + int(dice.random() * 6.0)):
         kind = dice.choices(list(places), (40, 25, 15, 12, 8))[0]
         address = dice.choice(places[kind])
-        fault = _fault(dice, kind, address, seconds, mortal=kind == "caller" or (not scenario.strict and kind in _MORTAL))
+        fault = _fault(
+            dice, kind, address, seconds, mortal=kind == "caller" or (not scenario.strict and kind in _MORTAL)
+        )
         if not isinstance(fault, (Stall, Delay)):
             costs[address] = costs.get(address, 0) + 1
             if costs[address] > MOST[kind] and (scenario.strict or kind == "house"):
