@@ -24,9 +24,9 @@ from msgspec import Struct
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from actors.mailbox import Begin, Leave, Mailbox
+from actors.mailbox import VERDICTS, Begin, Leave, Mailbox
 from protocol.errors import ErrorKind
-from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Control, Restart, Stop
+from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Restart, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from actors.dispatcher import Dispatcher
 
 
+OF_AN_INSTANCE = (Begin, *VERDICTS)
+"""What belongs to one instance and concerns the next no more."""
 FOREVER = 1e9
 """No timer is set further ahead than these seconds, 30 years."""
 
@@ -103,6 +105,13 @@ class Actor(pykka.Actor):
     def tell(self, to: str, message: Any) -> None:
         """Send *message* to the address *to* when this turn ends. Order per sender, receiver and lane is kept."""
         self._outbox.append((to, message))
+
+    def when_done(self, act: Callable[[], object]) -> None:
+        """Call *act* when this turn has ended well, in its place among what is sent.
+
+        For what outlives the instance: a turn that fails later has not done it, as it has sent nothing.
+        """
+        self._outbox.append((_CALL, act))
 
     def after(self, seconds: float, message: Any, *, key: str) -> None:
         """Deliver *message* to this actor after *seconds*; a new timer for *key* replaces the old one.
@@ -193,7 +202,7 @@ class Actor(pykka.Actor):
         mailbox.suspend()
         text = in_words(error)
         message, future = unwrap(item)
-        if not isinstance(message, Control):
+        if not isinstance(message, OF_AN_INSTANCE):
             mailbox.failed_on = message
         if future is not None:
             known = error if isinstance(error, Exception) else RuntimeError(f"{self.address} failed: {text}")
@@ -265,10 +274,11 @@ class Actor(pykka.Actor):
         mailbox.wake(mailbox)
 
     def _go_on(self, begin: Begin) -> None:
+        """Deliver again, and tell who watches: in this order, so that who is told does not find it suspended."""
         mailbox = self.actor_inbox
+        mailbox.resume()
         for watcher in mailbox.spec.watchers if mailbox.spec is not None and begin.again else ():
             self._directory.send(watcher, ChildRestarted(address=self.address))
-        mailbox.resume()
 
     def _leave(self, reason: str) -> None:
         """Go; the address is given back last, so that nobody takes it while mail is drained and the thread ends."""

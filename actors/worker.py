@@ -7,6 +7,7 @@ free.
 from __future__ import annotations
 
 from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -70,87 +71,76 @@ class Job:
 
 
 class Crew(Actor):
-    """Hands functions to workers in the order they came.
-
-    What is written down of a job, in the mailbox, changes in :meth:`commit` alone: a turn that fails has handed out and
-    answered nothing, and the next instance does what was left undone.
-    """
+    """Hands functions to workers in the order they came."""
 
     def __init__(self, most: int = MOST_WORKERS) -> None:
         super().__init__()
         self._most = most
         self._jobs: dict[str, Job] = {}
         self._hired: list[str] = []
-        self._free: list[str] = []
-        self._inherited: set[str] = set()
-        self._to_write: list[Callable[[], object]] = []
         self._answered = Recent()
 
     def setup(self) -> None:
-        """Take over the workers and the jobs of an earlier instance, and the message that it failed on."""
+        """Take over the workers and the jobs of an earlier instance, and the news that it failed on.
+
+        The jobs lie in the mailbox, which outlives it.
+        """
         mailbox = self.actor_inbox
         if mailbox.held is None:
             mailbox.held = {}
         self._jobs = mailbox.held
-        self._inherited = {job.worker for job in self._jobs.values() if job.worker is not None}
         self._hired = [s.address for s in self._directory.children(ids.SUPERVISOR) if s.address.startswith(WORKER)]
-        self._free = [worker for worker in self._hired if worker not in self._inherited]
-        if mailbox.failed_on is not None:
-            self._take(mailbox.failed_on)
-            self._to_write.append(partial(setattr, mailbox, "failed_on", None))
+        if isinstance(mailbox.failed_on, FunctionDone | ChildFailed):
+            self.tell(self.address, mailbox.failed_on)
+        self.when_done(partial(setattr, mailbox, "failed_on", None))
         self._hand_out()
 
     def on_receive(self, message: Any) -> None:
         """Queue a function, or book one that is done."""
-        self._take(message)
-        self._hand_out()
-
-    def commit(self) -> None:
-        """Write down what this turn has handed out and answered, then let its messages leave."""
-        for write in self._to_write:
-            write()
-        self._to_write.clear()
-        super().commit()
-
-    def replaced(self) -> None:
-        """Forget what a turn that failed would have written."""
-        self._to_write.clear()
-
-    def _take(self, message: Any) -> None:
         match message:
             case RunFunction() if message.again and message.step in self._answered:
                 return  # the answer is on its way
             case RunFunction():
-                self._jobs.setdefault(message.step, Job(message))
+                self._queue(message)
             case FunctionDone():
-                self._set_free(message.worker)
                 self._answer(message.step, message.returned)
             case CancelStep():
                 self._cancel(message.step)
             case ChildFailed():
-                self._lost(message.address, message.error)
+                self._lost(message)
             case ChildRestarted():
-                if message.address in self._inherited:  # an earlier instance may have failed on the news of its failure
-                    self._lost(message.address, "the worker failed while it ran the function")
-                self._set_free(message.address)
+                pass  # it is free again
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
+        self._hand_out()
+
+    def _queue(self, function: RunFunction) -> None:
+        if function.step not in self._jobs:
+            self._jobs[function.step] = Job(function)
+            self._answered.discard(function.step)
 
     def _hand_out(self) -> None:
-        for job in [job for job in self._jobs.values() if job.worker is None]:
-            if not self._free and len(self._hired) >= self._most:
+        waiting = [job for job in self._jobs.values() if job.worker is None]
+        free = self._free() if waiting else []
+        for job in waiting:
+            if not free and len(self._hired) >= self._most:
                 return
-            worker = self._free.pop() if self._free else self._hire()
-            self._to_write.append(partial(setattr, job, "worker", worker))
+            worker = free.pop() if free else self._hire()
             self.tell(worker, job.function)
+            self.when_done(partial(setattr, job, "worker", worker))
 
-    def _set_free(self, worker: str) -> None:
-        self._inherited.discard(worker)
-        if worker not in self._free:
-            self._free.append(worker)
+    def _free(self) -> list[str]:
+        """Return the workers that have nothing to do, and forget those that are gone for good."""
+        found = {worker: self._directory.mailboxes.get(worker) for worker in self._hired}
+        there = {worker: mailbox for worker, mailbox in found.items() if mailbox is not None}
+        self._hired = list(there)
+        busy = {job.worker for step, job in self._jobs.items() if step not in self._answered}
+        return [worker for worker, mailbox in there.items() if worker not in busy and not mailbox.suspended]
 
     def _hire(self) -> str:
-        address = f"{WORKER}{len(self._hired)}"
+        address = next(
+            place for place in map(f"{WORKER}{{}}".format, count()) if place not in self._directory.mailboxes
+        )
         self._hired.append(address)
         self.spawn(
             ActorSpec(
@@ -168,17 +158,18 @@ class Crew(Actor):
         """Drop a function that nobody waits for, unless it runs: nothing can end that."""
         job = self._jobs.get(step)
         if job is not None and job.worker is None:
-            del self._jobs[step]  # at once: it is not to be handed out in this turn
+            del self._jobs[step]
 
-    def _lost(self, worker: str, error: str) -> None:
-        for step in [step for step, job in self._jobs.items() if job.worker == worker]:
-            self._answer(step, Returned(error=error, error_kind=ErrorKind.INTERNAL))
+    def _lost(self, news: ChildFailed) -> None:
+        for step in [step for step, job in self._jobs.items() if job.worker == news.address]:
+            self._answer(step, Returned(error=news.error, error_kind=ErrorKind.INTERNAL))
 
     def _answer(self, step: str, returned: Returned) -> None:
         job = self._jobs.get(step)
-        if job is None:
+        if job is None or step in self._answered:
             return
-        self._to_write += (partial(self._jobs.pop, step), partial(self._answered.add, step))
+        self.when_done(partial(self._jobs.pop, step, None))
+        self._answered.add(step)
         asked = job.function
         answer = Answer(to=asked.reply_to, step=step, kind="call", fingerprint=asked.fingerprint, payload=returned)
         self.tell(ids.RECORDER, answer)

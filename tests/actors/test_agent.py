@@ -11,7 +11,7 @@ import pytest
 from actors import Agent, Workflow
 from actors.agent import MOST_DELIVERIES
 from actors.chatting import read_output
-from actors.testing import ActorTestKit, ScriptedModel
+from actors.testing import ActorTestKit, Crash, ScriptedModel
 from protocol import AgentMessage, ErrorKind, RoleSettings, TaskFailed, ids
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import Cancelled
@@ -215,6 +215,15 @@ def test_a_restarted_agent_goes_on_from_the_record_and_asks_nothing_twice(crashe
     assert [call.messages[-1].content for call in kit.model.calls] == ["first", "second"]
     assert result.calls == 2
     assert len(kit.failures) == crashes
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_an_answer_is_not_lost_when_the_turn_that_gives_it_fails(at):
+    kit = ActorTestKit({"echo": said}, faults=[Crash("echo/0", at)])
+    kit.register(Echo)
+    assert kit.ask("echo", "hi").result == "re: hi"
+    assert len(kit.model.calls) == len(kit.failures) == 1
+    kit.expect_idle()
 
 
 def test_a_message_that_restarts_its_agent_again_and_again_is_poison():

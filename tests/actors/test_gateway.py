@@ -6,6 +6,8 @@ from math import inf
 
 import pytest
 
+from actors import Agent
+from actors.testing import ActorTestKit, Crash
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway as Decisions
@@ -307,6 +309,20 @@ def test_a_call_that_crashes_the_machine_is_answered_as_failed_and_the_others_go
     assert sorted(stage.outcomes()) == [("bad/0", ErrorKind.INTERNAL), ("good/0", "yes"), ("good/1", "yes")]
     assert stage.collapsed == []
     assert not stage.directory.mailboxes[ids.GATEWAY].held
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_call_is_answered_though_the_gateway_fails_in_the_turn_that_answers_it(at):
+    class Echo(Agent):
+        role = "echo"
+
+        async def handle(self, message):
+            return (await self.chat(message.content)).text
+
+    kit = ActorTestKit({"echo": "hello"}, faults=[Crash(ids.GATEWAY, at)])
+    kit.register(Echo)
+    assert kit.ask("echo", "hi").error_kind is ErrorKind.INTERNAL
+    kit.expect_idle()
 
 
 def test_a_gateway_that_is_given_up_is_the_end_of_the_system(monkeypatch):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from actors import Agent, Workflow
-from actors.testing import ActorTestKit
+from actors.testing import ActorTestKit, Crash, Lose
 from actors.worker import CREW, MOST_WORKERS, WORKER, Crew, FunctionDone, RunFunction, Worker
 from protocol import AgentMessage, ErrorKind, TaskFailed
 from protocol.ids import workflow_address
@@ -175,6 +175,54 @@ def test_a_crew_that_fails_on_a_message_answers_every_function_once_all_the_same
     assert [answer.step for answer in probe.received if answer.payload.error] == ["run/3"]
     assert sorted(ran) == [n for n in range(20) if n != 3]
     kit.expect_idle()
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_crew_that_fails_in_the_turn_that_takes_or_answers_a_function_has_it_answered(at):
+    kit = ActorTestKit(faults=[Crash(CREW, at)])
+    probe = kit.probe()
+    kit.tell(CREW, function(len, "ab"))
+    kit.advance(1.0)
+    assert bytes(probe.expect(Answer).payload.value) == b"2"
+    assert tasks(kit) == 0
+
+
+def test_a_crew_that_fails_on_the_news_of_a_failed_worker_fails_its_function():
+    kit = ActorTestKit(faults=[Crash(f"{WORKER}0", 1), Crash(CREW, 2)])
+    probe = kit.probe()
+    kit.tell(CREW, function(len, "ab"))
+    kit.advance(1.0)
+    assert probe.expect(Answer).payload.error_kind is ErrorKind.INTERNAL
+    assert tasks(kit) == 0
+
+
+def test_a_worker_that_is_restarted_with_a_function_in_its_mail_is_busy(kit):
+    probe, ran = kit.probe(), []
+    kit.tell(CREW, function(ran.append, 0))
+    kit.settle()
+    kit.tell(CREW, function(ran.append, 1, step="run/1"))
+    for _ in range(2):  # the crew, then the worker's restart in front of its mail
+        kit.tell(f"{WORKER}0", Restart())
+        kit.dispatcher.step()
+    kit.tell(CREW, function(ran.append, 2, step="run/2"))
+    kit.settle()
+    assert sorted(ran) == [0, 1, 2]
+    assert len(kit.actor(CREW)._free()) == len(set(kit.actor(CREW)._free())) == len(kit.actor(CREW)._hired)
+    assert len(probe.received) == 3
+
+
+def test_a_worker_that_is_gone_leaves_its_place_to_another():
+    kit = ActorTestKit(faults=[Lose(f"{WORKER}0", 1)])
+    probe = kit.probe()
+    for steps in (("run/0", "run/1"), ("run/2", "run/3")):
+        for step in steps:
+            kit.tell(CREW, function(len, "ab", step=step))
+        kit.settle()
+        kit.tell(CREW, Restart())
+        kit.settle()
+    assert sorted(probe.expect(Answer).payload.error is None for _ in range(4)) == [False, True, True, True]
+    assert kit.failures == []
+    assert sorted(kit.actor(CREW)._hired) == [f"{WORKER}0", f"{WORKER}1"]
 
 
 def test_what_the_crew_has_no_use_for_is_a_dead_letter(kit):
