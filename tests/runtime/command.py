@@ -77,7 +77,7 @@ def ran(home: Path, command: list[str], stdin: str | bytes, **env: str) -> Ran:
         env=environment(home, **env),
         input=stdin.encode() if isinstance(stdin, str) else stdin,
         capture_output=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     out, err = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))

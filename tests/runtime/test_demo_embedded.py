@@ -116,7 +116,7 @@ def test_a_signal_ends_the_demo_with_its_code_and_the_models_process_with_it(tmp
     demo, _ = begun
     (model,) = children(demo.pid)
     demo.send_signal(number)
-    out, err = demo.communicate(timeout=10)
+    out, err = demo.communicate(timeout=30)
     assert demo.returncode == code
     assert (out, b"Traceback" in err) == (b"", False)
     assert f"troupe: {number.name}: cancelling 1 run; once more ends at once".encode() in err
@@ -131,7 +131,7 @@ def test_a_signal_to_the_whole_process_group_ends_all_of_it_too(begun, number, c
     demo, _ = begun
     (model,) = children(demo.pid)
     os.killpg(demo.pid, number)
-    _, err = demo.communicate(timeout=10)
+    _, err = demo.communicate(timeout=30)
     assert (demo.returncode, b"Traceback" in err) == (code, False)
     assert gone(model)
 
@@ -141,7 +141,7 @@ def test_a_second_signal_ends_the_demo_and_the_models_process_at_once(begun):
     (model,) = children(demo.pid)
     for number in (signal.SIGINT, signal.SIGTERM):
         demo.send_signal(number)
-    demo.communicate(timeout=5)
+    demo.communicate(timeout=30)
     assert demo.returncode in {130, 143}
     assert gone(model)
 
@@ -157,7 +157,7 @@ def test_a_signal_while_the_model_loads_ends_the_demo_and_the_models_process_at_
         while not (models := children(demo.pid)):
             pass
         demo.send_signal(number)
-        _, err = demo.communicate(timeout=5)
+        _, err = demo.communicate(timeout=30)
     assert (demo.returncode, err) == (code, b"")
     assert gone(models[0])
 
