@@ -30,7 +30,10 @@ OWN = frozenset({"max_parallel", "run", "salvage"})
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What a workflow may return in place of a text: its output, and whether the whole counts as a success."""
+    """What a workflow may return in place of a text: its output, and whether the whole counts as a success.
+
+    ``error`` and ``error_kind`` say why not; of a success they are left out.
+    """
 
     output: str
     success: bool = True
@@ -242,8 +245,8 @@ class Workflow(Conversational):
             correlation_id=self._start.run,
             success=outcome.success,
             output=outcome.output,
-            error=outcome.error,
-            error_kind=outcome.error_kind,
+            error=None if outcome.success else outcome.error,
+            error_kind=None if outcome.success else outcome.error_kind,
             results=tuple(self.results),
             accepted=outcome.accepted,
             summary=self._summary(talk),

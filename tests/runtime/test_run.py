@@ -42,7 +42,7 @@ def server():
 def whole(tmp_path_factory):
     """One run with everything that can come out of it."""
     home = tmp_path_factory.mktemp("whole")
-    with FakeServer(Script(latency=0.02, record=True)) as server:
+    with FakeServer(Script(latency=0.1, record=True)) as server:
         done = run(home, server.url, TASK, "--json", "--id", "task_001", "--out", "a/b", "--events", "a/e.jsonl")
         yield home, done, server.stats()
 
