@@ -352,5 +352,8 @@ class Performed(Struct, frozen=True, kw_only=True, tag=True):
 
 
 def is_request(message: object) -> bool:
-    """Tell a new request, which a full mailbox may refuse, from what it must always take."""
-    return isinstance(message, AgentMessage)
+    """Tell a new request, which a full mailbox may refuse, from what it must always take.
+
+    One that is asked again is not new: it may be under way there.
+    """
+    return isinstance(message, AgentMessage) and message.attempt == 0
