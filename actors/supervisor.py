@@ -74,15 +74,24 @@ class Supervisor(Actor):
             if spec.role is not None:
                 self._decide.on_registered(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
+            if (run := _run_at(spec.address)) is not None:
+                self._decide.on_run_started(run)
             if self._is_suspended(spec.address):
                 self._restart_after(LOST_VERDICT, spec.address)
-        mailbox = self.actor_inbox
-        lost, mailbox.failed_on = mailbox.failed_on, None
+        lost, self.actor_inbox.failed_on = self.actor_inbox.failed_on, None
+        if lost is not None:
+            self._take_up(lost)
+
+    def _take_up(self, lost: Any) -> None:
+        """Fail the request that an earlier instance failed on; hear again what was told it and nobody says twice."""
         error = "the supervisor failed while it handled this; the log names the error"
-        if isinstance(lost, AgentMessage):
-            self._directory.bounce(lost, ErrorKind.INTERNAL, error)
-        elif isinstance(lost, StartRun):
-            self._refuse(lost, error, ErrorKind.INTERNAL)
+        match lost:
+            case AgentMessage():
+                self._directory.bounce(lost, ErrorKind.INTERNAL, error)
+            case StartRun():
+                self._refuse(lost, error, ErrorKind.INTERNAL)
+            case CancelStep() | CancelRun() | RunEnded() | ChildStopped():
+                self.tell(self.address, lost)
 
     def on_receive(self, message: Any) -> Any:
         """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""
@@ -159,7 +168,9 @@ class Supervisor(Actor):
             self._directory.dead_letter(self.address, "this run is under way already", start)
             return
         refusal = self._try_spawn(ActorSpec(address=address, factory=lambda: factory(start), parent=self.address))
-        if refusal is not None:
+        if refusal is None:
+            self._decide.on_run_started(start.run)
+        else:
             self._refuse(start, refusal, ErrorKind.HANDLER_ERROR)
 
     def _refuse(self, start: StartRun, error: str, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
@@ -168,8 +179,9 @@ class Supervisor(Actor):
 
     def _mourn(self, news: ChildStopped) -> None:
         """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
-        run = news.address.removeprefix(ids.workflow_address(""))
-        if run != news.address:
+        run = _run_at(news.address)
+        if run is not None:
+            self._decide.on_run_ended(run)
             error = f"its workflow failed too often: {news.reason}"
             result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
             self.tell(ids.DESK, RunEnded(run=run, result=result))
@@ -205,3 +217,9 @@ class Supervisor(Actor):
         """Tell whether the actor waits for a verdict; one that is about to begin does not."""
         mailbox = self._directory.mailboxes.get(address)
         return mailbox is not None and mailbox.suspended and mailbox.begin is None
+
+
+def _run_at(address: str) -> str | None:
+    """Return the run that plays at *address*, None when it is no workflow's."""
+    run = address.removeprefix(ids.workflow_address(""))
+    return None if run == address else run
