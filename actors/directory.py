@@ -19,7 +19,7 @@ from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage, failed
 from protocol.policies.restarts import Restart as RestartVerdict
 from protocol.policies.restarts import RestartLimit
-from protocol.signals import Answer, ChildFailed, DeadLetter, Restart, Stop, is_request
+from protocol.signals import Answer, ChildFailed, DeadLetter, Restart, Stop, TaskSettled, is_request
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,6 +93,8 @@ class Directory:
         if not is_request(unwrap(item)[0]):
             return False
         self.dead_letter(address, "overloaded", item, ErrorKind.OVERLOADED)
+        if ids.SUPERVISOR in self.mailboxes:  # it has booked the task for that address
+            self.send(ids.SUPERVISOR, TaskSettled(agent=address, step=unwrap(item)[0].message_id))
         return True
 
     def dead_letter(self, to: str, reason: str, item: Any, kind: ErrorKind = ErrorKind.STOPPED) -> None:

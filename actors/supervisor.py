@@ -77,14 +77,15 @@ class Supervisor(Actor):
             if spec.role is not None:
                 self._decide.on_registered(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
+            if (run := _run_at(spec.address)) is not None:
+                self._decide.on_run_started(run)
             if self._is_suspended(spec.address):
                 self._restart_after(LOST_VERDICT, spec.address)
-        mailbox = self.actor_inbox
-        lost, mailbox.failed_on = mailbox.failed_on, None
+        lost, self.actor_inbox.failed_on = self.actor_inbox.failed_on, None
         self._make_good(lost)
 
     def _make_good(self, lost: Any) -> None:
-        """Answer the request that the earlier instance failed on, and pass on the news, by ways that need no books."""
+        """Answer the request that the earlier instance failed on, and pass on the news that nobody says twice."""
         error = "the supervisor failed while it handled this; the log names the error"
         match lost:
             case AgentMessage():
@@ -95,8 +96,8 @@ class Supervisor(Actor):
                 self.tell(ids.workflow_address(lost.run), lost)
             case CancelStep():
                 self._tell_elders(lost)
-            case RunEnded():
-                self._dismiss(lost.run)
+            case RunEnded() | ChildStopped():
+                self.tell(self.address, lost)
 
     def on_receive(self, message: Any) -> Any:
         """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""
@@ -181,7 +182,9 @@ class Supervisor(Actor):
             self._directory.dead_letter(self.address, "this run is under way already", start)
             return
         refusal = self._try_spawn(ActorSpec(address=address, factory=lambda: factory(start), parent=self.address))
-        if refusal is not None:
+        if refusal is None:
+            self._decide.on_run_started(start.run)
+        else:
             self._refuse(start, refusal, ErrorKind.HANDLER_ERROR)
 
     def _refuse(self, start: StartRun, error: str, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
@@ -190,8 +193,9 @@ class Supervisor(Actor):
 
     def _mourn(self, news: ChildStopped) -> None:
         """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
-        run = news.address.removeprefix(ids.workflow_address(""))
-        if run != news.address:
+        run = _run_at(news.address)
+        if run is not None:
+            self._decide.on_run_ended(run)
             error = f"its workflow failed too often: {news.reason}"
             result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
             self.tell(ids.DESK, RunEnded(run=run, result=result))
@@ -230,3 +234,9 @@ class Supervisor(Actor):
         """Tell whether the actor waits for a verdict; one that is about to begin does not."""
         mailbox = self._directory.mailboxes.get(address)
         return mailbox is not None and mailbox.suspended and mailbox.begin is None
+
+
+def _run_at(address: str) -> str | None:
+    """Return the run that plays at *address*, None when it is no workflow's."""
+    run = address.removeprefix(ids.workflow_address(""))
+    return None if run == address else run

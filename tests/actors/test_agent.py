@@ -458,6 +458,28 @@ def test_a_cancel_that_comes_while_the_record_is_on_its_way_is_obeyed():
     kit.expect_idle()
 
 
+@pytest.mark.parametrize("how", ["restart", "crash"])
+def test_a_cancel_that_crosses_with_a_restart_reaches_what_the_instance_before_had_asked_for(how):
+    async def waits(self, message):
+        await self.pause(1000.0)
+
+    async def asks(self, message):
+        return await self.ask("slow", message.content)
+
+    kit = ActorTestKit(faults=[Crash("mine/0", 2)] if how == "crash" else [])
+    kit.register(agent(asks))
+    kit.register(agent(waits), role="slow")
+    kit.probe()
+    kit.tell("mine/0", request())
+    kit.settle()
+    if how == "restart":
+        kit.tell("mine/0", Restart())
+    kit.tell("mine/0", CancelStep(step="run/0"))
+    kit.settle()
+    kit.expect_idle()
+    assert kit.dispatcher.next_timer() is None
+
+
 def test_an_answer_in_front_of_the_record_is_no_dead_letter():
     kit = restarting_kit()
     probe = kit.probe()

@@ -281,6 +281,20 @@ def test_what_a_caller_reports_of_an_earlier_gateways_call_is_not_taken_for_the_
     assert stage.outcomes() == [("run/0", "yes")]
 
 
+def test_a_caller_that_fails_before_it_could_say_that_it_is_free_is_asked_again(monkeypatch):
+    monkeypatch.setattr("tests.actors.provider.FakeLine.hang_up", lambda _line: None)  # it stays deaf
+    stage = CallStage(Provider(latency=10.0), callers=1)
+    stage.call()
+    stage.advance(1.0)
+    stage.crash(ids.GATEWAY)
+    assert len(stage.actor("caller/main/0").mail) == 2  # what it was asked goes with the instance
+    stage.crash("caller/main/0")
+    stage.run()
+    assert stage.outcomes() == [("run/0", "yes")]
+    assert stage.now < 60.0
+    assert stage.actor(ids.GATEWAY)._others == set()
+
+
 def test_a_call_that_was_cancelled_while_the_gateway_was_down_is_not_asked_again():
     stage = CallStage(Provider(latency=10.0))
     stage.call()

@@ -7,10 +7,10 @@ import pytest
 from actors import Agent, Workflow
 from actors.agent import agent_spec
 from actors.supervisor import LOST_VERDICT, Register, Supervisor
-from actors.testing import ActorTestKit, ScriptedModel
-from protocol import AgentMessage, ErrorKind
-from protocol.ids import DESK, SUPERVISOR, workflow_address
-from protocol.signals import Answer, CancelRun, CancelStep, Restart, RunEnded, StartRun
+from actors.testing import ActorTestKit, Crash, ScriptedModel
+from protocol import AgentMessage, ErrorKind, TaskFailed
+from protocol.ids import DESK, RECORDER, SUPERVISOR, workflow_address
+from protocol.signals import Answer, CancelRun, CancelStep, ChildStopped, Restart, RunEnded, StartRun
 from tests.actors.players import Player, fails_on
 
 
@@ -30,8 +30,8 @@ def said(call) -> str:
     return f"re: {call.messages[-1].content}"
 
 
-def kit_with(latency: float = 1.0, instances: int = 1) -> ActorTestKit:
-    kit = ActorTestKit(ScriptedModel({"echo": said}, latency=latency))
+def kit_with(latency: float = 1.0, instances: int = 1, **options) -> ActorTestKit:
+    kit = ActorTestKit(ScriptedModel({"echo": said}, latency=latency), **options)
     kit.register(Echo, instances=instances)
     return kit
 
@@ -274,6 +274,52 @@ def test_what_a_supervisor_failed_on_is_answered_by_the_next(monkeypatch, what):
     kit.settle()
     answered = probe.expect(Answer).payload if what == "route" else kit.result("run")
     assert (answered.success, answered.error_kind) == (False, ErrorKind.INTERNAL)
+
+
+class GivesUp(Workflow):
+    """Has the supervisor hear of a task, its cancel, its end, a run's cancel and its end: messages 2 to 7."""
+
+    async def run(self, task: str) -> str:
+        try:
+            await self.ask("echo", task, timeout=2.0)
+        except TaskFailed:
+            await self.pause(1000.0)
+
+
+@pytest.mark.parametrize("at", [4, 5, 6, 7])
+def test_a_cancel_or_an_end_that_a_supervisor_failed_on_is_heard_by_the_next(at):
+    kit = kit_with(latency=9.0, faults=[Crash(SUPERVISOR, at)])
+    run = kit.submit(GivesUp, "x")
+    kit.advance(5.0)
+    kit.cancel(run)
+    kit.settle()
+    assert kit.result(run).error_kind is ErrorKind.CANCELLED
+    assert kit.dispatcher.fired == (Crash(SUPERVISOR, at),)
+    assert len(kit.model.cancelled) == 1
+    assert list(kit.directory.mailboxes[RECORDER].held) == []
+    kit.expect_idle()
+
+
+def test_a_supervisor_that_failed_on_the_end_of_a_given_up_workflow_ends_its_run():
+    kit = kit_with(faults=[Crash(SUPERVISOR, 2)])
+    kit.tell(SUPERVISOR, ChildStopped(address=workflow_address("run"), reason="too often", failed=True))
+    assert kit.result("run", seconds=1.0).error == "its workflow failed too often: too often"
+
+
+def test_what_was_told_leaves_nothing_behind_about_where_it_asked():
+    class Asks(Agent):
+        role = "asks"
+
+        async def handle(self, message: AgentMessage) -> str:
+            return await self.ask("echo", message.content)
+
+    kit = kit_with(instances=2)
+    kit.register(Asks)
+    for _ in range(2):
+        kit.tell(SUPERVISOR, AgentMessage(sender="test", recipient="asks", content="x"))
+    kit.settle()
+    assert sorted(decisions(kit)._load.values()) == [0, 1, 1]  # not both with the same
+    assert decisions(kit)._sticky == {}
 
 
 def test_a_workflow_is_found_again_by_its_address():

@@ -77,8 +77,9 @@ def _gateway(actor: Any) -> Iterator[str]:
     for pool in machine._pools.values():
         if pool._waiting or len(pool._idle) != len(pool._members):
             yield f"of {sorted(pool._members)} only {sorted(pool._idle)} are free, {list(pool._waiting)} wait"
-    if actor._others:
-        yield f"the gateway does not hear {sorted(actor._others)}"
+    unheard = sorted(actor._others & set(actor._directory.mailboxes))
+    if unheard:
+        yield f"the gateway does not hear {unheard}"
 
 
 def _crew(actor: Any) -> Iterator[str]:

@@ -111,7 +111,7 @@ class Play:
 
     def _engage(self) -> None:
         scenario = self.scenario
-        settings = RoleSettings(timeout=5.0, max_retries=scenario.retries, prompt="do: {task}")
+        settings = RoleSettings(timeout=5.0, max_retries=scenario.retries, max_tokens=40)
         for role, count in scenario.roles.items():
             agent = CAST.get(AgentRole(role)) if role in set(AgentRole) else Player
             own = settings if agent is Player else _of(agent, settings)
@@ -258,7 +258,7 @@ def _of(agent: Any, settings: RoleSettings) -> RoleSettings:
     """Return *settings* with the prompts of a built-in agent."""
     import msgspec  # noqa: PLC0415
 
-    return msgspec.structs.replace(agent.settings, timeout=settings.timeout, max_retries=settings.max_retries)
+    return msgspec.structs.replace(agent.settings, timeout=settings.timeout, max_retries=settings.max_retries, max_tokens=40)
 
 
 def _encode(value: Any) -> Any:
