@@ -142,19 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     fake.add_argument("--port", type=_port, default=0, metavar="N", help="0 (the default) chooses a free one")
     fake.add_argument("--script", metavar="F", help="TOML or JSON file with latencies and faults")
     fake.set_defaults(command=_fake_server)
-    simulation = commands.add_parser(
-        "simulate", help="run many workflows in virtual time, against a simulated provider"
-    )
-    simulation.add_argument(
-        "--config", metavar="F", help="a TOML configuration; left out: a built-in one, which is shown"
-    )
-    simulation.add_argument("--workflows", type=_count, default=100, metavar="N", help="how many (default 100)")
-    simulation.add_argument(
-        "--seed", type=_seed, default=0, metavar="S", help="another seed, other latencies and faults"
-    )
-    simulation.add_argument("--trace", metavar="F", help="write a line for each message that is delivered")
-    simulation.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    simulation.set_defaults(command=_simulate)
+    _add_simulate(commands)
     for name, text in LATER_COMMANDS.items():
         later = commands.add_parser(name, help=f"{text} (not built yet)", add_help=False, prefix_chars="\0")
         later.add_argument("rest", nargs=argparse.REMAINDER)
@@ -194,6 +182,17 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("-h", "--help", action="help", help="show this help and exit")
     add("--api-key", nargs="?", action=_NoKey, help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
+
+
+def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    simulation = commands.add_parser("simulate", help="run many workflows in virtual time", formatter_class=_narrow)
+    add = simulation.add_argument
+    add("--config", metavar="F", help="a TOML configuration; without it a built-in one")
+    add("--workflows", type=_count, default=100, metavar="N", help="how many (default 100)")
+    add("--seed", type=_seed, default=0, metavar="S", help="chooses latencies and faults (default 0)")
+    add("--trace", metavar="F", help="write a line for each delivered message to F")
+    add("--json", action="store_true", help="one JSON document on standard output")
+    simulation.set_defaults(command=_simulate)
 
 
 def _port(text: str) -> int:
