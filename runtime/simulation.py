@@ -78,6 +78,7 @@ class Sums:
         self.output_tokens = 0
         self.cost_usd: float | None = 0.0
         self.queue_ms = array("d")
+        self.open: set[str] = set()
         self.held_up: Counter[tuple[str, str]] = Counter()  # microseconds, by domain and what was waited for
 
     @property
@@ -139,7 +140,8 @@ class SimulatedDesk(Actor):
         match message:
             case Progress():
                 pass  # nobody watches
-            case RunEnded():
+            case RunEnded() if message.run in self._sums.open:
+                self._sums.open.discard(message.run)
                 self._sums.add(message.result, self.clock())
                 self._open()
             case Go():
@@ -152,8 +154,9 @@ class SimulatedDesk(Actor):
     def _open(self) -> None:
         number = next(self._workflows, None)
         if number is not None:
+            self._sums.open.add(run := f"sim-{number}")
             start = StartRun(
-                run=f"sim-{number}",
+                run=run,
                 task=f"{self._config.simulation.task} (nr {number})",
                 workflow=self._config.team.workflow,
                 reply_to=ids.DESK,
@@ -206,11 +209,10 @@ class SimulatedSystem:
         more = self.dispatcher.work(turns)
         if self.collapsed is not None:
             raise TroupeError(f"the simulated system has collapsed: {self.collapsed}")
-        if self.sums.over == self.workflows:
-            return False
-        if not more:
-            raise TroupeError(f"{self.workflows - self.sums.over} workflows did not end, and nothing is left to do")
-        return True
+        left = self.workflows - self.sums.over
+        if left and not more:
+            raise TroupeError(f"{left} of {self.workflows} workflows did not end, and nothing is left to do")
+        return more
 
     def _tree(self) -> list[ActorSpec]:
         config, lives = self.config, count()
