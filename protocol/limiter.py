@@ -132,7 +132,7 @@ class _Domain:
         """Return the name of what a call with *costs* waits for longest."""
         if self.in_flight >= self.concurrency:
             return "concurrency"
-        waits = {"blocked": self.blocked_until - now + 2 * TICK}  # a block drains the bucket of requests to the same end
+        waits = {"blocked": self.blocked_until - now + 2 * TICK}  # a block drains the requests to the same instant
         waits |= {RATES[index]: bucket.wait(costs[index], now) for index, bucket in self.meters}
         return max(waits, key=waits.__getitem__)
 
