@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from msgspec.structs import replace
@@ -200,7 +201,7 @@ class Agent(Chatting):
         self._forget(message)
 
     def _forget(self, message: AgentMessage) -> None:
-        self._held().pop(message.message_id, None)
+        self.when_done(partial(self._held().pop, message.message_id, None))
         self.tell(ids.SUPERVISOR, TaskSettled(agent=self.address, step=message.message_id))
         if message.reply_to is None:
             self.tell(ids.RECORDER, Forget(run=message.message_id))

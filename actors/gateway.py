@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -168,7 +169,7 @@ class Gateway(Actor):
         mailbox.held[call.step] = call
 
     def _let_go(self, step: str) -> None:
-        (self.actor_inbox.held or {}).pop(step, None)
+        self.when_done(partial((self.actor_inbox.held or {}).pop, step, None))
 
 
 def step_of(message: Any) -> str | None:

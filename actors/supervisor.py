@@ -81,7 +81,7 @@ class Supervisor(Actor):
         error = "the supervisor failed while it handled this; the log names the error"
         if isinstance(lost, AgentMessage):
             self._directory.bounce(lost, ErrorKind.INTERNAL, error)
-        elif isinstance(lost, StartRun):
+        elif isinstance(lost, StartRun) and ids.workflow_address(lost.run) not in self._directory.mailboxes:
             self._refuse(lost, error, ErrorKind.INTERNAL)
 
     def on_receive(self, message: Any) -> Any:

@@ -6,6 +6,7 @@ free.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -88,6 +89,9 @@ class Crew(Actor):
         busy = {job.worker for job in self._jobs.values()}
         self._hired = [s.address for s in self._directory.children(ids.SUPERVISOR) if s.address.startswith(WORKER)]
         self._free = [worker for worker in self._hired if worker not in busy]
+        unfinished, mailbox.failed_on = mailbox.failed_on, None
+        if isinstance(unfinished, FunctionDone):  # its worker will not say it again
+            self.tell(self.address, unfinished)
         self._hand_out()
 
     def on_receive(self, message: Any) -> None:
@@ -114,8 +118,9 @@ class Crew(Actor):
         for job in [job for job in self._jobs.values() if job.worker is None]:
             if not self._free and len(self._hired) >= self._most:
                 return
-            job.worker = self._free.pop() if self._free else self._hire()
-            self.tell(job.worker, job.function)
+            worker = self._free.pop() if self._free else self._hire()
+            self.when_done(partial(setattr, job, "worker", worker))
+            self.tell(worker, job.function)
 
     def _hire(self) -> str:
         address = f"{WORKER}{len(self._hired)}"
@@ -143,9 +148,10 @@ class Crew(Actor):
             self._answer(step, Returned(error=news.error, error_kind=ErrorKind.INTERNAL))
 
     def _answer(self, step: str, returned: Returned) -> None:
-        job = self._jobs.pop(step, None)
+        job = self._jobs.get(step)
         if job is None:
             return
+        self.when_done(partial(self._jobs.pop, step, None))
         self._answered.add(step)
         asked = job.function
         answer = Answer(to=asked.reply_to, step=step, kind="call", fingerprint=asked.fingerprint, payload=returned)
