@@ -18,7 +18,8 @@ def compose(drafts: Sequence[tuple[str, str]]) -> str:
     """
     if len(drafts) == 1:
         return drafts[0][1]
-    return "\n\n".join(f"## {subtask}\n\n{closed(text)}" for subtask, text in drafts)
+    parts = ((subtask, closed(text).strip("\n")) for subtask, text in drafts)
+    return "\n\n".join(f"## {subtask}\n\n{text}" for subtask, text in parts)
 
 
 def closed(text: str) -> str:

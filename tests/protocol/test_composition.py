@@ -8,7 +8,7 @@ from protocol.policies.composition import closed, compose
 
 
 def test_each_draft_stands_under_its_subtask_in_the_order_of_the_plan():
-    assert compose([("a", "one"), ("b", "two")]) == "## a\n\none\n\n## b\n\ntwo"
+    assert compose([("a", "one\n\n"), ("b", "\n  two")]) == "## a\n\none\n\n## b\n\n  two"
 
 
 def test_a_single_draft_stands_alone_as_it_was_written():
