@@ -15,6 +15,7 @@ from protocol.errors import ErrorKind, TaskFailed
 from protocol.messages import Accepted
 from protocol.plan import Brief, Plan, Review
 from protocol.policies.complexity import estimate
+from protocol.policies.composition import compose
 from protocol.policies.feedback import Next, judge
 from protocol.policies.planning import tidy
 from protocol.roles import AgentRole
@@ -148,10 +149,7 @@ class TeamWorkflow(Workflow):
 
     def compose(self) -> str:
         """Return the drafts as one text, each under its subtask."""
-        written = [draft for draft in self.drafts if draft.text]
-        if len(written) == 1:
-            return written[0].text
-        return "\n\n".join(f"## {draft.subtask}\n\n{draft.text}" for draft in written)
+        return compose([(draft.subtask, draft.text) for draft in self.drafts if draft.text])
 
     def salvage(self) -> Outcome:
         """Keep the drafts of a run that ends before its time."""
