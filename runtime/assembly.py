@@ -197,7 +197,11 @@ class Models:
         self._embedded: Any = None
 
     def open(self) -> None:
-        """Read the keys and start the embedded model where one is wanted. Raises ``ConfigError``."""
+        """Read the keys and start the embedded model where one is wanted. Raises ``ConfigError``.
+
+        A first line to each provider is made and closed: what it loads takes a tenth of a second, in which the loop
+        would hold up every actor.
+        """
         for name, provider in self._config.provider.items():
             if provider.kind == "anthropic":
                 raise ConfigError(f"provider.{name}.kind = 'anthropic' is not built yet in this version")
@@ -206,6 +210,7 @@ class Models:
                 keep_out(key.reveal())
             self._keys[name] = key
             self._urls[name] = self._embedded_url() if provider.kind == "embedded" else provider.base_url or ""
+            ProviderLine(self._urls[name], key, self._profile(name)).close()
 
     def _embedded_url(self) -> str:
         from runtime.embedded import EmbeddedModel  # noqa: PLC0415 (only where it is used)

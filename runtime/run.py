@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     tasks = read_tasks(options)
     with ExitStack() as stack:
         outlet = Outlet(options, stack, several=options.tasks is not None)
-        return Batch(config, outlet).run(tasks)
+        with check.of_file(options.config):
+            return Batch(config, outlet).run(tasks)
 
 
 def configuration(options: argparse.Namespace) -> Config:
