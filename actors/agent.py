@@ -35,14 +35,18 @@ OWN = frozenset({"blocking", "handle", "restart_on", "role", "settings", "system
 
 
 class Held:
-    """A message taken and not yet answered; lives in the mailbox. *blamed*: its handler made the agent restart."""
+    """A message taken and not yet answered; lives in the mailbox.
 
-    __slots__ = ("blamed", "deliveries", "message")
+    *blamed*: its handler made the agent restart. *cancelled*: nobody waits for its answer any more.
+    """
+
+    __slots__ = ("blamed", "cancelled", "deliveries", "message")
 
     def __init__(self, message: AgentMessage) -> None:
         self.message = message
         self.deliveries = 1
         self.blamed = False
+        self.cancelled = False
 
 
 class Agent(Chatting):
@@ -159,6 +163,8 @@ class Agent(Chatting):
             self._forget(item.message)
         else:
             self._open(item.message, recalled.answers, again=True)
+            if item.cancelled and (talk := self._talks.get(recalled.conversation)) is not None:
+                self.cancel_talk(talk)
 
     def recalling(self, step: str) -> bool:
         """As in the base: conversations that are held and not open have been asked for."""
@@ -166,16 +172,18 @@ class Agent(Chatting):
         return any(id_ in held and id_ not in self._talks for id_ in ids.above(step))
 
     def _cancel(self, step: str) -> None:
+        """End a conversation now; one whose record is on its way when that is there, with what it had asked for."""
         talk, item = self._talks.get(step), self._held().get(step)
+        if item is not None:
+            item.cancelled = True
         if talk is not None:
             self.cancel_talk(talk)
-        elif item is not None:
-            self._forget(item.message)
 
     def ended(self, talk: Talk, value: Any, error: BaseException | None) -> None:
         """Answer the message of *talk* unless it was cancelled; restart on an error that the agent lists."""
         message = cast("AgentMessage", talk.message)
-        if talk.conversation.cancelled or isinstance(error, Cancelled):
+        item = self._held().get(talk.id)
+        if talk.conversation.cancelled or isinstance(error, Cancelled) or (item is not None and item.cancelled):
             self._forget(message)
             return
         if error is None:

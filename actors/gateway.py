@@ -128,6 +128,8 @@ class Gateway(Actor):
             case ChildRestarted(address=ids.LIMITER):
                 self._perform(decide.on_limiter_restarted())
             case ChildRestarted():
+                if message.address in self._others:  # the question may be lost with the instance that had it
+                    self.tell(message.address, AreYouFree(reply_to=self.address))
                 self._perform(decide.on_caller_back(message.address, now))
             case ChildFailed() | ChildStopped():
                 self._perform(decide.on_caller_gone(message.address, now, self._dice.random()))
@@ -169,7 +171,9 @@ class Gateway(Actor):
         mailbox.held[call.step] = call
 
     def _let_go(self, step: str) -> None:
-        self.when_done(partial((self.actor_inbox.held or {}).pop, step, None))
+        held = self.actor_inbox.held
+        if held is not None:
+            self.when_done(partial(held.pop, step, None))
 
 
 def step_of(message: Any) -> str | None:

@@ -26,19 +26,27 @@ class Record:
         self.began: float | None = None
 
 
+class Records(dict[str, Record]):
+    """The records of the runs that are under way, and which runs have ended lately."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ended = Recent()
+
+
 class Recorder(Actor):
     """Keeps the answers of runs that are under way."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._runs: dict[str, Record] = {}
-        self._ended = Recent()  # an answer that is late for one of them is passed on and not kept
+        self._runs = Records()
 
     def setup(self) -> None:
         """Take over what an earlier instance kept, and the answer that it failed on: somebody waits for it."""
         mailbox = self.actor_inbox
         if mailbox.held is None:
-            mailbox.held = {}
+            mailbox.held = self._runs
+        assert isinstance(mailbox.held, Records)
         self._runs = mailbox.held
         unfinished, mailbox.failed_on = mailbox.failed_on, None
         if isinstance(unfinished, Answer):
@@ -64,7 +72,7 @@ class Recorder(Actor):
             return
         stamped = replace(answer, at=self.wall())
         run = ids.run_of(answer.step)
-        if run not in self._ended:
+        if run not in self._runs.ended:  # else it is late: passed on and not kept
             answers = self._open(run).answers
             if answer.step in answers:
                 self._directory.dead_letter(answer.to, "a second answer for the same step", answer)
@@ -83,7 +91,7 @@ class Recorder(Actor):
         inside = recall.conversation + "/"
         run = ids.run_of(recall.conversation)
         if run == recall.conversation:
-            self._ended.discard(run)
+            self._runs.ended.discard(run)
             record = self._open(run)
             record.began = self.wall() if record.began is None else record.began
         else:
@@ -91,7 +99,7 @@ class Recorder(Actor):
         recalled = Recalled(
             conversation=recall.conversation,
             answers=tuple(answer for step, answer in record.answers.items() if step.startswith(inside)),
-            answered=recall.conversation in record.answers,
+            answered=recall.conversation in record.answers or run in self._runs.ended,
             began=record.began or 0.0,
         )
         self.tell(recall.reply_to, recalled)
@@ -107,7 +115,7 @@ class Recorder(Actor):
         run = ids.run_of(what)
         if what == run:
             self._runs.pop(run, None)
-            self._ended.add(run)
+            self._runs.ended.add(run)
         elif (record := self._runs.get(run)) is not None:
             for step in [step for step in record.answers if step.startswith(what + "/")]:
                 del record.answers[step]

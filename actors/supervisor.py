@@ -64,25 +64,40 @@ class Supervisor(Actor):
         super().__init__()
         self._decide = Decisions()
         self._workflows = workflows
+        self._elders: tuple[str, ...] = ()
 
     def setup(self) -> None:
         """Learn from the children that are there already who plays what; there are none at the first start.
 
         The verdicts on those that are suspended may have been lost with the earlier instance, and its last request was.
         """
-        for spec in self._directory.children(self.address):
+        children = self._directory.children(self.address)
+        self._elders = tuple(spec.address for spec in children if spec.role is not None)
+        for spec in children:
             if spec.role is not None:
                 self._decide.on_registered(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
+            if (run := _run_at(spec.address)) is not None:
+                self._decide.on_run_started(run)
             if self._is_suspended(spec.address):
                 self._restart_after(LOST_VERDICT, spec.address)
-        mailbox = self.actor_inbox
-        lost, mailbox.failed_on = mailbox.failed_on, None
+        lost, self.actor_inbox.failed_on = self.actor_inbox.failed_on, None
+        self._make_good(lost)
+
+    def _make_good(self, lost: Any) -> None:
+        """Answer the request that the earlier instance failed on, and pass on the news that nobody says twice."""
         error = "the supervisor failed while it handled this; the log names the error"
-        if isinstance(lost, AgentMessage):
-            self._directory.bounce(lost, ErrorKind.INTERNAL, error)
-        elif isinstance(lost, StartRun) and ids.workflow_address(lost.run) not in self._directory.mailboxes:
-            self._refuse(lost, error, ErrorKind.INTERNAL)
+        match lost:
+            case AgentMessage():
+                self._directory.bounce(lost, ErrorKind.INTERNAL, error)
+            case StartRun() if ids.workflow_address(lost.run) not in self._directory.mailboxes:
+                self._refuse(lost, error, ErrorKind.INTERNAL)
+            case CancelRun():
+                self.tell(ids.workflow_address(lost.run), lost)
+            case CancelStep():
+                self._tell_elders(lost)
+            case RunEnded() | ChildStopped():
+                self.tell(self.address, lost)
 
     def on_receive(self, message: Any) -> Any:
         """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""
@@ -128,6 +143,14 @@ class Supervisor(Actor):
         holder = self._decide.holder_of(message.step)
         if holder is not None:
             self.tell(holder, message)
+        else:
+            self._tell_elders(message)
+
+    def _tell_elders(self, message: CancelStep) -> None:
+        """Tell the agents of an earlier instance's time: what lies in their mailboxes, nobody has told this one of."""
+        for agent in self._elders:
+            if agent in self._directory.mailboxes:
+                self.tell(agent, message)
 
     def _register(self, message: Register) -> str | None:
         """Spawn a role's agents; return why not, when one cannot be."""
@@ -159,7 +182,9 @@ class Supervisor(Actor):
             self._directory.dead_letter(self.address, "this run is under way already", start)
             return
         refusal = self._try_spawn(ActorSpec(address=address, factory=lambda: factory(start), parent=self.address))
-        if refusal is not None:
+        if refusal is None:
+            self._decide.on_run_started(start.run)
+        else:
             self._refuse(start, refusal, ErrorKind.HANDLER_ERROR)
 
     def _refuse(self, start: StartRun, error: str, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
@@ -168,8 +193,9 @@ class Supervisor(Actor):
 
     def _mourn(self, news: ChildStopped) -> None:
         """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
-        run = news.address.removeprefix(ids.workflow_address(""))
-        if run != news.address:
+        run = _run_at(news.address)
+        if run is not None:
+            self._decide.on_run_ended(run)
             error = f"its workflow failed too often: {news.reason}"
             result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
             self.tell(ids.DESK, RunEnded(run=run, result=result))
@@ -177,8 +203,11 @@ class Supervisor(Actor):
 
     def _run_ended(self, ended: RunEnded) -> None:
         self._decide.on_run_ended(ended.run)
-        self.tell(ids.workflow_address(ended.run), Stop(reason="run ended"))
-        self.tell(ids.RECORDER, Forget(run=ended.run))
+        self._dismiss(ended.run)
+
+    def _dismiss(self, run: str) -> None:
+        self.tell(ids.workflow_address(run), Stop(reason="run ended"))
+        self.tell(ids.RECORDER, Forget(run=run))
 
     def _child_failed(self, news: ChildFailed) -> None:
         mailbox = self._directory.mailboxes.get(news.address)
@@ -205,3 +234,9 @@ class Supervisor(Actor):
         """Tell whether the actor waits for a verdict; one that is about to begin does not."""
         mailbox = self._directory.mailboxes.get(address)
         return mailbox is not None and mailbox.suspended and mailbox.begin is None
+
+
+def _run_at(address: str) -> str | None:
+    """Return the run that plays at *address*, None when it is no workflow's."""
+    run = address.removeprefix(ids.workflow_address(""))
+    return None if run == address else run

@@ -7,6 +7,7 @@ restarted instance resumes where the old one stood.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -25,12 +26,17 @@ from protocol.signals import Answer, CancelRequested, CancelRun, Progress, Recal
 if TYPE_CHECKING:
     from protocol.awaited import Step
 
+OVER = "over"
+"""Held by the mailbox of a run that has told its end: it is told once, whoever plays there then."""
 OWN = frozenset({"max_parallel", "run", "salvage"})
 """What a subclass may define."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What a workflow may return in place of a text: its output, and whether the whole counts as a success."""
+    """What a workflow may return in place of a text: its output, and whether the whole counts as a success.
+
+    ``error`` and ``error_kind`` say why not; of a success they are left out.
+    """
 
     output: str
     success: bool = True
@@ -82,11 +88,20 @@ class Workflow(Conversational):
     # --- life
 
     def setup(self) -> None:
-        """Ask for the record; a new run has none. A run whose code never returned is over: it would not again."""
+        """Ask for the record; a new run has none. A run whose code never returned is over: it would not again.
+
+        A run that has told its end is over too. A cancel that the earlier instance failed on is heard by this one.
+        """
         start, mailbox = self._start, self.actor_inbox
         self._again = mailbox.generation > 0
         mailbox.generation += 1
         self._began = self.clock()
+        self._over = OVER in (mailbox.held or {})
+        unfinished, mailbox.failed_on = mailbox.failed_on, None
+        if self._over:
+            return
+        if isinstance(unfinished, CancelRun):
+            self.tell(self.address, unfinished)
         if mailbox.stuck is not None:
             error = "its workflow did not return from its code; it may await steps, never block"
             self._end(self._salvaged(ErrorKind.STUCK, error))
@@ -242,12 +257,13 @@ class Workflow(Conversational):
             correlation_id=self._start.run,
             success=outcome.success,
             output=outcome.output,
-            error=outcome.error,
-            error_kind=outcome.error_kind,
+            error=None if outcome.success else outcome.error,
+            error_kind=None if outcome.success else outcome.error_kind,
             results=tuple(self.results),
             accepted=outcome.accepted,
             summary=self._summary(talk),
         )
+        self.when_done(partial(setattr, self.actor_inbox, "held", {OVER: None}))
         ended = RunEnded(run=self._start.run, result=result)
         self.tell(self._start.reply_to, ended)
         self.tell(ids.SUPERVISOR, ended)

@@ -159,8 +159,8 @@ def cpu_us(act, count):
 def hop(count=200_000, *, timer=False):
     done = SimpleQueue()
     with House() as house:
-        house.spawn("a", lambda: Hopper("b", done, timer)).ask(1, block=False)
         house.spawn("b", lambda: Hopper("a", done, timer))
+        house.spawn("a", lambda: Hopper("b", done, timer)).ask(1, block=False)  # when "b" is there
         done.get(timeout=TIMEOUT)
 
         def act():
@@ -284,7 +284,15 @@ def measure(rounds):
     rows = [row(name, "us CPU", figures[name, 0], figures.get((name, 1))) for name in ROWS]
     stock = [in_a_process("stock", STOCK_IDLE) for _ in range(3)]
     rows += [row(name, "bytes", [in_a_process("ours", n) for _ in range(3)], stock) for name, n in IDLE.items()]
-    return {"python": platform.python_version(), "pykka": version("pykka"), "rounds": rounds, "rows": rows}
+    from provenance import commit
+
+    return {
+        "commit": commit(),
+        "python": platform.python_version(),
+        "pykka": version("pykka"),
+        "rounds": rounds,
+        "rows": rows,
+    }
 
 
 def row(name, unit, ours, stock):

@@ -21,7 +21,10 @@ MARKED = re.compile(r"(<!-- table:(?P<name>[a-z_]+) -->\n).*?(<!-- /table -->)",
 
 def mailbox(result):
     lines = [
-        f"Python {result['python']}, Pykka {result['pykka']}, median of {result['rounds']} rounds.",
+        (
+            f"Python {result['python']}, Pykka {result['pykka']}, median of {result['rounds']} rounds, "
+            f"at {result['commit']}."
+        ),
         "",
         "| what | Troupe | lowest - highest | stock Pykka | ratio | bound |",
         "|---|---:|---:|---:|---:|---:|",
@@ -42,7 +45,7 @@ def team(result):
     lines = [
         (
             f"Server ceiling {result['server_ceiling_per_s']:,} requests/s; {result['slots']} slots; "
-            f"{result['latency_s'] * 1000:g} ms a call."
+            f"{result['latency_s'] * 1000:g} ms a call; at {result['commit']}."
         ),
         "",
         "| contender | W | makespan over ideal | at most | CPU ms a call | added ms, p50 / p99 | peak MB |",
@@ -62,6 +65,19 @@ def team(result):
                 f"{result[name]['peak_mb']:g}",
             )
             lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def kit(result):
+    lines = [
+        f"Python {result['python']}, median of {result['rounds']} rounds, in ms.",
+        "",
+        "| test | simulated | 90 % under | on threads | at most |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        figures = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("ms", "p90", "threads"))
+        lines.append(f"| {' | '.join((row['what'], *figures, str(result['bound'])))} |")
     return "\n".join(lines)
 
 
@@ -105,6 +121,7 @@ def shown(figure, unit, *, bare=False):
 
 
 TABLES = {
+    "kit": ("kit", kit),
     "mailbox": ("mailbox", mailbox),
     "team": ("team", team),
     "simulation_agreement": ("simulation", simulation_agreement),

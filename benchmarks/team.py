@@ -14,8 +14,6 @@ import argparse
 import heapq
 import json
 import resource
-import statistics
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -106,9 +104,10 @@ def threads(url: str, plan: list[int]):
     def call(role: str, text: str) -> str:
         if not hasattr(mine, "session"):
             mine.session = requests.Session()
-        return mine.session.post(f"{url}/chat/completions", json=body(role, text), timeout=30).json()["choices"][0][
-            "message"
-        ]["content"]
+        began = time.perf_counter()
+        answer = mine.session.post(f"{url}/chat/completions", json=body(role, text), timeout=30).json()
+        over.append((time.perf_counter() - began - LATENCY) * 1000.0)
+        return answer["choices"][0]["message"]["content"]
 
     with ThreadPoolExecutor(SLOTS) as pool, ThreadPoolExecutor(256) as graph:
 
@@ -122,9 +121,10 @@ def threads(url: str, plan: list[int]):
 
         parts = ThreadPoolExecutor(128 * SUBTASKS)
         for workflows in plan:
+            over: list[float] = []
             wall, cpu = time.perf_counter(), time.process_time()
             list(graph.map(workflow, range(workflows)))
-            yield time.perf_counter() - wall, time.process_time() - cpu, []
+            yield time.perf_counter() - wall, time.process_time() - cpu, over
         parts.shutdown()
 
 
@@ -135,11 +135,16 @@ def aiohttp(url: str, plan: list[int]):
 
     async def main():
         rows = []
+        slots = asyncio.Semaphore(SLOTS)
         async with client.ClientSession(connector=client.TCPConnector(limit=SLOTS)) as session:
 
             async def call(role: str, text: str) -> str:
-                async with session.post(f"{url}/chat/completions", json=body(role, text)) as response:
-                    return (await response.json())["choices"][0]["message"]["content"]
+                async with slots:
+                    began = time.perf_counter()
+                    async with session.post(f"{url}/chat/completions", json=body(role, text)) as response:
+                        answer = await response.json()
+                    over.append((time.perf_counter() - began - LATENCY) * 1000.0)
+                return answer["choices"][0]["message"]["content"]
 
             async def build(n: int) -> None:
                 await call("reviewer", "Review: " + await call("coder", f"Implement: part {n}"))
@@ -149,9 +154,10 @@ def aiohttp(url: str, plan: list[int]):
                 await asyncio.gather(*(build(k) for k in range(SUBTASKS)))
 
             for workflows in plan:
+                over: list[float] = []
                 wall, cpu = time.perf_counter(), time.process_time()
                 await asyncio.gather(*(workflow(n) for n in range(workflows)))
-                rows.append((time.perf_counter() - wall, time.process_time() - cpu, []))
+                rows.append((time.perf_counter() - wall, time.process_time() - cpu, over))
         return rows
 
     yield from asyncio.run(main())
@@ -210,6 +216,8 @@ class Server:
     """The loopback server in a process of its own."""
 
     def __init__(self, script: dict) -> None:
+        import subprocess  # what a contender does not need would count as its memory
+
         path = Path(f"/tmp/troupe-bench-{time.time_ns()}.json")
         path.write_text(json.dumps(script), encoding="utf-8")
         self.process = subprocess.Popen(
@@ -240,8 +248,17 @@ def main() -> None:
     if options.contender:
         print(json.dumps(contend(options.contender, options.url, options.rounds)))
         return
+    import subprocess
+
+    from provenance import commit
+
     with Server({"latency": 0, "subtasks": SUBTASKS}) as server:
-        result = {"server_ceiling_per_s": round(ceiling(server.url)), "latency_s": LATENCY, "slots": SLOTS}
+        result = {
+            "commit": commit(),
+            "server_ceiling_per_s": round(ceiling(server.url)),
+            "latency_s": LATENCY,
+            "slots": SLOTS,
+        }
     with Server({"latency": LATENCY, "subtasks": SUBTASKS}) as server:
         for name in CONTENDERS:
             command = [
@@ -264,6 +281,8 @@ def main() -> None:
 
 
 def summarise(row: dict) -> dict:
+    import statistics
+
     out = {"peak_mb": row["peak_mb"]}
     for workflows in WORKFLOWS:
         mine = row[str(workflows)]

@@ -129,7 +129,7 @@ class Recall(Struct, frozen=True, kw_only=True, tag=True):
 class Recalled(Struct, frozen=True, kw_only=True, tag=True):
     """The recorded answers of one conversation, in the order they were recorded.
 
-    ``answered`` tells that the conversation itself has already been answered: nothing is left to do. ``began`` is when
+    ``answered`` tells that nothing is left to do: the conversation has been answered, or its run is over. ``began`` is when
     the record of a run was first asked for, in seconds since the epoch; 0 for a conversation inside a run.
     """
 
@@ -352,5 +352,8 @@ class Performed(Struct, frozen=True, kw_only=True, tag=True):
 
 
 def is_request(message: object) -> bool:
-    """Tell a new request, which a full mailbox may refuse, from what it must always take."""
-    return isinstance(message, AgentMessage)
+    """Tell a new request, which a full mailbox may refuse, from what it must always take.
+
+    One that is asked again is not new: it may be under way there.
+    """
+    return isinstance(message, AgentMessage) and message.attempt == 0

@@ -12,12 +12,12 @@ awaited inside it.
 from __future__ import annotations
 
 import re
-from collections import deque
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from protocol import ids
 from protocol.awaited import Gather, Scope, Step
+from protocol.branches import Branch, Join
 from protocol.errors import Cancelled, ForeignAwaitError, NonDeterminismError
 
 if TYPE_CHECKING:
@@ -74,71 +74,6 @@ class Unexpected(NamedTuple):
 Effect = Ask | Abandon | Done | Failed | Unexpected
 
 
-class _Join:
-    """A gather or scope that waits for its branches."""
-
-    __slots__ = ("cancelled", "errors", "fail_fast", "left", "single", "step", "values")
-
-    def __init__(self, step: str, size: int, *, fail_fast: bool, single: bool) -> None:
-        self.step = step
-        self.left = size
-        self.values: list[Any] = [None] * size
-        self.errors: dict[int, BaseException] = {}
-        self.fail_fast = fail_fast
-        self.single = single
-        self.cancelled = False
-
-    def error(self, *, doomed: bool) -> BaseException:
-        """Return what is raised: the error of the lowest index.
-
-        Where all are cancelled that is the cancel, whatever failed before; where *fail_fast* cancelled the siblings it
-        is what they were cancelled for.
-        """
-        chosen = self.errors
-        if doomed or self.cancelled:
-            chosen = {k: e for k, e in chosen.items() if isinstance(e, Cancelled) is doomed} or chosen
-        return chosen[min(chosen)]
-
-
-class _Branch:
-    """One line of control: a coroutine, its path, how many steps it has awaited, and the time of its last answer."""
-
-    __slots__ = ("coroutine", "index", "join", "memory", "now", "ordinal", "parent", "path", "throws")
-
-    def __init__(
-        self,
-        path: str,
-        coroutine: Coroutine[Any, Any, Any],
-        now: float,
-        parent: _Branch | None = None,
-        join: _Join | None = None,
-        index: int = 0,
-    ) -> None:
-        self.path = path
-        self.coroutine = coroutine
-        self.now = now
-        self.parent = parent
-        self.join = join
-        self.index = index
-        self.ordinal = 0
-        self.throws = 0
-        self.memory: Any = parent.memory if parent is not None else None
-
-    def take_ordinal(self) -> str:
-        step = ids.child_step(self.path, self.ordinal)
-        self.ordinal += 1
-        return step
-
-    def doomed(self) -> bool:
-        """Tell whether a gather that this branch lies in was cancelled."""
-        branch: _Branch | None = self
-        while branch is not None:
-            if branch.join is not None and branch.join.cancelled:
-                return True
-            branch = branch.parent
-        return False
-
-
 async def _await(awaitable: Awaitable[T]) -> T:
     return await awaitable
 
@@ -150,19 +85,34 @@ class Conversation:
     return effects for the shell to perform, in order.
     """
 
+    __slots__ = (
+        "_abandoned",
+        "_asked",
+        "_current",
+        "_dice",
+        "_effects",
+        "_ready",
+        "_rolls",
+        "_root",
+        "cancelled",
+        "finished",
+        "path",
+        "waiting",
+    )  # a busy team has hundreds of them: a dict, a deque and two sets each would be 1.2 kB
+
     def __init__(self, path: str, coroutine: Coroutine[Any, Any, Any], *, dice: Callable[[str], Random]) -> None:
         self.path = path
-        self.waiting: dict[str, tuple[_Branch, Step[Any]]] = {}
+        self.waiting: dict[str, tuple[Branch, Step[Any]]] = {}
         self.finished = False
         self.cancelled = False
-        self._root = _Branch(path, coroutine, 0.0)
+        self._root = Branch(path, coroutine, 0.0)
         self._current = self._root
         self._dice = dice
-        self._rolls: dict[str, Random] = {}
+        self._rolls: dict[str, Random] | None = None
         self._effects: list[Effect] = []
-        self._ready: deque[tuple[_Branch, Any, BaseException | None]] = deque()
-        self._asked: set[str] = set()
-        self._abandoned: set[str] = set()
+        self._ready: list[tuple[Branch, Any, BaseException | None]] = []
+        self._asked: set[str] | None = None  # what was asked and abandoned so far, for the time of a resume
+        self._abandoned: set[str] | None = None
 
     # --- what the coroutine may ask while it runs
 
@@ -173,6 +123,8 @@ class Conversation:
     def random(self) -> Random:
         """Return the running branch's own generator, the same on every resume."""
         path = self._current.path
+        if self._rolls is None:
+            self._rolls = {}
         if path not in self._rolls:
             self._rolls[path] = self._dice(path)
         return self._rolls[path]
@@ -217,18 +169,22 @@ class Conversation:
         Abandoned steps come back too, since the news of them may have been lost. Raises ``NonDeterminismError`` when
         the code no longer asks what was recorded.
         """
+        asked: set[str] = set()
+        abandoned: set[str] = set()
+        self._asked, self._abandoned = asked, abandoned
         effects = self.start(now)
         for answer in recorded:
             if answer.kind == "cancel":
                 effects += self.cancel()
                 continue
-            if not self._asked.isdisjoint(ids.above(answer.step)):
+            if not asked.isdisjoint(ids.above(answer.step)):
                 continue
-            if self.cancelled or self.finished or answer.step in self._abandoned:
+            if self.cancelled or self.finished or answer.step in abandoned:
                 effects.append(Unexpected(answer))
                 continue
             self._compare(answer)
             effects += self.on_answer(answer)
+        self._asked = self._abandoned = None
         return [e for e in effects if not isinstance(e, Ask) or e.step in self.waiting]
 
     def close(self) -> None:
@@ -236,7 +192,7 @@ class Conversation:
         self.finished = True
         open_ = {self.path: self._root}
         for waiter, _ in self.waiting.values():
-            branch: _Branch | None = waiter
+            branch: Branch | None = waiter
             while branch is not None:
                 open_[branch.path] = branch
                 branch = branch.parent
@@ -260,18 +216,18 @@ class Conversation:
                 f"at step {answer.step} the record has {answer.fingerprint}, the code asks for {expected}"
             )
 
-    def _advance(self, branch: _Branch, value: Any, error: BaseException | None) -> list[Effect]:
+    def _advance(self, branch: Branch, value: Any, error: BaseException | None) -> list[Effect]:
         self._ready.append((branch, value, error))
         return self._drain()
 
     def _drain(self) -> list[Effect]:
         while self._ready:
-            branch, value, error = self._ready.popleft()
+            branch, value, error = self._ready.pop(0)
             self._run(branch, value, error)
         effects, self._effects = self._effects, []
         return effects
 
-    def _run(self, branch: _Branch, value: Any, error: BaseException | None) -> None:
+    def _run(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         self._current = branch
         try:
             awaited = branch.coroutine.send(value) if error is None else branch.coroutine.throw(error)
@@ -282,26 +238,27 @@ class Conversation:
         else:
             self._await(branch, awaited)
 
-    def _await(self, branch: _Branch, awaited: object) -> None:
+    def _await(self, branch: Branch, awaited: object) -> None:
         if self.cancelled or branch.doomed():
             self._refuse(branch, awaited, Cancelled())
         elif isinstance(awaited, Step):
             step = branch.take_ordinal()
-            self._asked.add(step)
+            if self._asked is not None:
+                self._asked.add(step)
             self.waiting[step] = (branch, awaited)
             self._effects.append(Ask(step, awaited))
         elif isinstance(awaited, Gather):
             self._fork(branch, awaited)
         elif isinstance(awaited, Scope):
             step = branch.take_ordinal()
-            join = _Join(step, 1, fail_fast=False, single=True)
-            self._ready.append((_Branch(step, awaited.coroutine, branch.now, branch, join), None, None))
+            join = Join(step, 1, fail_fast=False, single=True)
+            self._ready.append((Branch(step, awaited.coroutine, branch.now, branch, join), None, None))
         else:
             kind = type(awaited)
             what = "something foreign" if awaited is None else f"{kind.__module__}.{kind.__qualname__}"
             self._refuse(branch, awaited, ForeignAwaitError(FOREIGN.format(what=what)))
 
-    def _refuse(self, branch: _Branch, awaited: object, error: BaseException) -> None:
+    def _refuse(self, branch: Branch, awaited: object, error: BaseException) -> None:
         """Raise *error* where the branch awaits; a branch that goes on awaiting all the same is closed by force."""
         _discard(awaited)
         branch.throws += 1
@@ -311,16 +268,16 @@ class Conversation:
             _close(branch.coroutine)
             self._finish(branch, None, error)
 
-    def _fork(self, branch: _Branch, gather: Gather) -> None:
+    def _fork(self, branch: Branch, gather: Gather) -> None:
         step = branch.take_ordinal()
-        join = _Join(step, len(gather.awaitables), fail_fast=gather.fail_fast, single=False)
+        join = Join(step, len(gather.awaitables), fail_fast=gather.fail_fast, single=False)
         if not gather.awaitables:
             self._ready.append((branch, (), None))
         for index, awaitable in enumerate(gather.awaitables):
-            child = _Branch(ids.branch(step, index), _await(awaitable), branch.now, branch, join, index)
+            child = Branch(ids.branch(step, index), _await(awaitable), branch.now, branch, join, index)
             self._ready.append((child, None, None))
 
-    def _finish(self, branch: _Branch, value: Any, error: BaseException | None) -> None:
+    def _finish(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         join, parent = branch.join, branch.parent
         if join is None or parent is None:
             self.finished = True
@@ -339,7 +296,7 @@ class Conversation:
         if join.left == 0:
             self._joined(parent, join, branch.now)
 
-    def _joined(self, parent: _Branch, join: _Join, now: float) -> None:
+    def _joined(self, parent: Branch, join: Join, now: float) -> None:
         parent.now = now
         if join.errors:
             self._ready.append((parent, None, join.error(doomed=self.cancelled or parent.doomed())))
@@ -350,7 +307,8 @@ class Conversation:
         """Raise ``Cancelled`` in the branches below *prefix* that wait for a step."""
         for step in [step for step in self.waiting if step.startswith(prefix)]:
             branch, request = self.waiting.pop(step)
-            self._abandoned.add(step)
+            if self._abandoned is not None:
+                self._abandoned.add(step)
             self._effects.append(Abandon(step, request))
             self._ready.append((branch, None, Cancelled()))
 

@@ -41,6 +41,7 @@ class Supervisor:
         self._load: dict[str, int] = {}
         self._holders: dict[str, str] = {}
         self._sticky: dict[tuple[str, str], str] = {}
+        self._runs: set[str] = set()
         self._failures: dict[str, tuple[float, ...]] = {}
 
     # --- who plays what
@@ -80,7 +81,7 @@ class Supervisor:
         agent = self._sticky.get(key)
         if agent is None:
             agent = min(pool, key=self._load.__getitem__)
-            if message.correlation_id:
+            if message.correlation_id in self._runs:
                 self._sticky[key] = agent
         return self._book(message, agent)
 
@@ -117,10 +118,16 @@ class Supervisor:
             if step not in self._holders:
                 self._holders[step] = agent
                 self._load[agent] += 1
-                self._sticky.setdefault((ids.run_of(step), role), agent)
+                if ids.run_of(step) in self._runs:
+                    self._sticky.setdefault((ids.run_of(step), role), agent)
+
+    def on_run_started(self, run: str) -> None:
+        """From now on what *run* asks of a role stays with one agent; what belongs to no run goes to the least loaded."""
+        self._runs.add(run)
 
     def on_run_ended(self, run: str) -> None:
-        """Forget where the conversations of *run* were."""
+        """Forget where the conversations of *run* were; it may ask no more."""
+        self._runs.discard(run)
         for role in self.roles:
             self._sticky.pop((run, role), None)
 

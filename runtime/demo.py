@@ -37,9 +37,9 @@ concurrency = 4
 [roles.orchestrator]
 system_prompt = "You split a programming task into parts."
 prompt = '''Analyze and break down: {task}
-Name three different functions that are needed for it.'''
+List the parts of the program as short English sentences.'''
 max_tokens = 256
-temperature = 0.4
+temperature = 0.0
 
 [roles.coder]
 system_prompt = "You write Python. Answer with one short Python code block."

@@ -13,15 +13,16 @@ Only name resolution cannot be interrupted; it ends by the resolver's own limits
 
 from __future__ import annotations
 
-import http.client
 import io
 import socket
 import struct
 import time
 from collections import deque
 from select import POLLIN, poll
-from typing import Any, cast
+from typing import Any
 
+SLACK = 0.01
+"""How many seconds later than asked for a read may give up, where that spares two system calls."""
 SO_MEMINFO = 55
 """Linux: an option of four-byte words, the first of which counts what was received and not yet read."""
 
@@ -96,8 +97,13 @@ class KernelTimedSocket(socket.socket):
     timeout.
     """
 
+    _set = 0.0
+
     def settimeout(self, value: float | None) -> None:
-        """Let each read, write or connect fail with ``BlockingIOError`` after *value* seconds."""
+        """Let each read, write or connect fail with ``BlockingIOError`` after *value* seconds, at most SLACK later."""
+        if value and value <= self._set <= value + SLACK:
+            return
+        self._set = value or 0.0
         whole = value or 0.0
         timeval = struct.pack("ll", int(whole), max(int(whole % 1.0 * 1e6), 1) if value else 0)
         self.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
@@ -219,55 +225,3 @@ class Line:
         """Hang up."""
         hang_up(self._handle)
         self._handle = None
-
-
-class _Response(http.client.HTTPResponse):
-    """A response whose malformed headers are left out in silence: urllib3 would log them, with a key that they echo."""
-
-    def begin(self) -> None:
-        super().begin()
-        self.msg.defects.clear()
-        self.msg.set_payload("")
-
-
-class Recorded:
-    """The half of a urllib3 connection that tells the line what it does; the other half is the next base."""
-
-    socket_kind: type[socket.socket] = socket.socket
-
-    def __init__(self, *args: Any, line: Line, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.line = line
-        self.response_class: Any = self.respond
-        self._unsent: list[bytes] | None = None
-
-    @property
-    def is_connected(self: Any) -> bool:
-        """Whether a kept connection may be used; that the server has not closed it is found out by using it."""
-        return self.sock is not None and not has_unread(self.sock)
-
-    def _new_conn(self: Any) -> Any:
-        return self.line.dial(self.host, self.port, self.socket_kind)
-
-    def request(self: Any, *args: Any, **options: Any) -> None:
-        """Send a request: connect first, so that the flight has its handle and the time left is that of the call."""
-        if self.sock is None:
-            self.connect()
-        self.line.board(self)
-        self.timeout = self.line.flight.remaining()
-        self._unsent = []
-        super().request(*args, **options)  # type: ignore[misc]  # the other half has it
-        whole, self._unsent = b"".join(self._unsent), None
-        self.send(whole)
-
-    def send(self: Any, data: Any) -> None:
-        """Gather head and body while a request is put together, so that they leave in one packet."""
-        if self._unsent is None:
-            super().send(data)  # type: ignore[misc]  # the other half has it
-        else:
-            self._unsent.append(data)
-
-    def respond(self, sock: socket.socket, **options: Any) -> http.client.HTTPResponse:
-        """Return the reader of the reply; the request has been sent by now."""
-        self.line.flight.sent = True
-        return _Response(cast("socket.socket", ClockedSocket(sock, self.line.flight)), **options)

@@ -2,14 +2,15 @@
 
 The only file that imports ``requests`` and ``urllib3``, and only when the first caller is made. The way of a call is
 ``HTTPAdapter.send`` with one prepared request that is used again and again; what a ``Session`` adds (environment,
-proxies, netrc, cookies, redirects, fresh preparation) is thereby off and costs nothing. ``runtime/flight.py`` ends
-calls.
+proxies, netrc, cookies, redirects, fresh preparation) is thereby off and costs nothing. ``runtime/connection.py`` is
+the one connection, ``runtime/flight.py`` ends calls.
 """
 
 from __future__ import annotations
 
 import http.client
 import ipaddress
+import socket
 import time
 from functools import cache, partial
 from pathlib import Path
@@ -20,10 +21,13 @@ from msgspec import Struct
 
 from protocol.chat import CallFailure
 from protocol.errors import ErrorKind
-from runtime.flight import Flight, KernelTimedSocket, Line, Recorded
+from runtime.connection import Recorded, Sole
+from runtime.flight import Flight, KernelTimedSocket, Line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from runtime.connection import Reply
 
 MAX_BYTES = 32 * 1024 * 1024
 CHUNK = 64 * 1024
@@ -48,6 +52,7 @@ class _Library(NamedTuple):
     adapter: Any
     request: Any
     timeout: Any
+    decoded: Any
     failures: tuple[type[Exception], ...]
 
 
@@ -60,10 +65,12 @@ def _library() -> _Library:
     plain: Any = type(
         "PlainConnection", (Recorded, urllib3.connection.HTTPConnection), {"socket_kind": KernelTimedSocket}
     )
-    secure: Any = type("SecureConnection", (Recorded, urllib3.connection.HTTPSConnection), {})
+    secure: Any = type(
+        "SecureConnection", (Recorded, urllib3.connection.HTTPSConnection), {"socket_kind": socket.socket}
+    )
 
     class Adapter(requests.adapters.HTTPAdapter):
-        """One pool for one URL: found and told to verify once, not for each call."""
+        """One connection to one URL: made and told to verify once, not for each call."""
 
         def __init__(self, line: Line, request: requests.PreparedRequest, ca_file: str | None) -> None:
             super().__init__(pool_connections=1, pool_maxsize=1, max_retries=0)
@@ -71,13 +78,13 @@ def _library() -> _Library:
             pool: Any = super().get_connection_with_tls_context(request, ca_file or True)
             super().cert_verify(pool, request.url, ca_file or True, None)  # type: ignore[no-untyped-call]
             pool.ConnectionCls = partial(secure if pool.scheme == "https" else plain, line=line)
-            self.pool = pool
+            self.sole = Sole(pool._new_conn())  # noqa: SLF001 (the seam for subclasses; it dials nothing)
 
         def get_connection_with_tls_context(self, *_: Any, **__: Any) -> Any:
-            return self.pool
+            return self.sole
 
         def cert_verify(self, *_: Any) -> None:
-            """Do nothing: the pool was made to verify."""
+            """Do nothing: the connection was made to verify."""
 
         def request_url(self, *_: Any) -> str:
             return self.path
@@ -85,8 +92,11 @@ def _library() -> _Library:
         def build_response(self, _: Any, resp: Any) -> Any:
             return resp
 
+    def decoded(raw: Reply) -> Any:
+        return urllib3.HTTPResponse(raw, raw.headers, preload_content=False)
+
     failures = (OSError, ValueError, http.client.HTTPException, urllib3.exceptions.HTTPError)
-    return _Library(Adapter, requests.PreparedRequest, urllib3.Timeout, failures)
+    return _Library(Adapter, requests.PreparedRequest, urllib3.Timeout, decoded, failures)
 
 
 class HttpCaller:
@@ -109,6 +119,7 @@ class HttpCaller:
         self._max_bytes = max_bytes
         self._keys = _keys(headers)
         self._timeout = library.timeout(connect=connect_timeout, read=None)
+        self._decoded = library.decoded
         self._failures = library.failures
         self._request = library.request()
         self._request.prepare(method="POST", url=url)
@@ -144,7 +155,7 @@ class HttpCaller:
 
     def close(self) -> None:
         """Close the connection. Runs in the caller's thread."""
-        self._adapter.pool.close()  # the adapter would leave it to the garbage collector
+        self._adapter.sole.close()  # the adapter would leave it to the garbage collector
         self._adapter.close()
         self._line.close()
 
@@ -174,20 +185,23 @@ class HttpCaller:
         if content is None:
             message = f"the reply of {self._host} is larger than {self._max_bytes} bytes"
             return CallFailure(kind=ErrorKind.TOO_LARGE, message=message, status=raw.status)
-        headers = {name.lower(): value for name, value in raw.headers.items()}
-        return Response(status=raw.status, headers=headers, body=content, elapsed=time.monotonic() - started)
+        return Response(status=raw.status, headers=raw.headers, body=content, elapsed=time.monotonic() - started)
 
-    def _read(self, raw: Any, flight: Flight) -> bytes | None:
+    def _read(self, raw: Reply, flight: Flight) -> bytes | None:
         """Return the decoded body with keys masked, None when it is too large."""
         chunks, size = [], 0
-        while chunk := raw.read1(CHUNK, decode_content=True):
+        plain = "content-encoding" not in raw.headers
+        read = raw.read1 if plain else partial(self._decoded(raw).read1, decode_content=True)
+        while chunk := read(CHUNK):
             size += len(chunk)
             if size > self._max_bytes:
                 return None
             chunks.append(chunk)
-            if raw.length_remaining == 0 and not raw.headers.get("content-encoding"):
+            if plain and raw.length == 0:
                 break
             flight.remaining()
+        if raw.length:
+            raise http.client.IncompleteRead(b"", raw.length)
         body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
         for key in self._keys:
             body = body.replace(key.encode(), MASK.encode())

@@ -71,7 +71,8 @@ def configuration(options: argparse.Namespace) -> Config:
 class Batch:
     """Submits tasks, hands out their events and results as they come, and obeys signals.
 
-    The first SIGINT or SIGTERM cancels what runs and lets it end; the second ends the process at once.
+    The first SIGINT or SIGTERM cancels what runs and lets it end; the second ends the process at once. While the system
+    starts, a model's process may have to load, the first does so too.
     """
 
     def __init__(self, config: Config, outlet: Outlet) -> None:
@@ -85,8 +86,9 @@ class Batch:
     def run(self, tasks: list[TaskLine]) -> int:
         """Run *tasks* and return the exit code."""
         began = time.monotonic()
+        started = ActorSystem(self._config).start()
         with Interrupts(lambda number: self._news.put(Interrupted(number))) as interrupts:
-            with ActorSystem(self._config) as system:
+            with started as system:
                 self._pump(system, iter(tasks))
             self._outlet.end(self._results, (time.monotonic() - began) * 1000.0)
         if interrupts.number:

@@ -14,16 +14,17 @@ from actors.base import Actor, Timed
 from actors.directory import Directory
 from actors.mailbox import Begin, Mailbox
 from actors.simulation import SimulatedDispatcher
+from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage
-from protocol.signals import Answer, Restart, Returned, Stop, WhoHolds
+from protocol.signals import Answer, Restart, Returned, Stop, TaskSettled, WhoHolds
 
 ANSWER = Answer(to="a", step="run/0", kind="call", fingerprint="", payload=Returned())
 SENDERS = 4
 
 
-def request(reply_to=None):
-    return AgentMessage(message_id="run/0", sender="s", recipient="r", content="c", reply_to=reply_to)
+def request(**fields):
+    return AgentMessage(**{"message_id": "run/0", "sender": "s", "recipient": "r", "content": "c"} | fields)
 
 
 @pytest.fixture
@@ -129,6 +130,7 @@ def test_a_seal_between_append_and_look_loses_nothing_and_counts_once(mailbox):
     assert [letter.message for letter in mailbox.directory.dead] == [1]
 
 
+@pytest.mark.waits
 @pytest.mark.usefixtures("impatient")
 def test_senders_and_a_seal_in_other_threads_lose_nothing(mailbox):
     def send(sender):
@@ -155,6 +157,7 @@ def test_a_drain_that_finds_an_item_gone_looks_on_for_the_others(mailbox):
     assert [letter.message for letter in mailbox.directory.dead] == [1]
 
 
+@pytest.mark.waits
 @pytest.mark.usefixtures("impatient")
 def test_the_first_senders_of_a_lane_agree_on_one_lane():
     for _ in range(100):
@@ -195,7 +198,15 @@ def test_a_request_refused_through_a_ref_fails_its_ask(mailbox):
         future.get(timeout=0)
 
 
-@pytest.mark.parametrize("item", [ANSWER, Timed("key", 1), Stop(), Envelope("an ask of ours")])
+def test_a_supervisor_hears_of_a_refused_request_since_it_has_booked_it(mailbox):
+    supervisor = Mailbox()
+    mailbox.directory.mailboxes[ids.SUPERVISOR] = supervisor
+    mailbox.cap = 0
+    mailbox.put(request())
+    assert supervisor.take() == TaskSettled(agent="a", step="run/0")
+
+
+@pytest.mark.parametrize("item", [ANSWER, Timed("key", 1), Stop(), Envelope("an ask of ours"), request(attempt=1)])
 def test_answers_timers_and_control_are_never_refused(mailbox, item):
     mailbox.cap = 0
     mailbox.put(item)

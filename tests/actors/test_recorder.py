@@ -122,6 +122,12 @@ def test_a_run_that_is_started_again_under_its_old_id_is_recorded_again(kit, pro
     assert [each.step for each in recall(kit, probe, "run").answers] == ["run/0"]
 
 
+def test_what_lay_inside_a_run_that_has_ended_has_nothing_left_to_do_also_for_a_restarted_recorder(kit, probe):
+    say(kit, Recall(conversation="run", reply_to="probe"), Forget(run="run"), Restart())
+    assert recall(kit, probe, "run/1").answered
+    assert not recall(kit, probe, "told/echo/0#1").answered
+
+
 @pytest.mark.parametrize("correlation_id", ["", "somewhere"])
 def test_what_was_told_and_not_asked_leaves_no_record_behind(correlation_id):
     class Chatty(Agent):

@@ -6,9 +6,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
 import msgspec
 import pytest
@@ -214,8 +212,7 @@ def team(seed=1, workflow=TeamWorkflow, **options) -> tuple[ActorTestKit, str]:
     """Run a team with one rejected draft on a kit whose dispatcher is made with *options*."""
     reviews = [Review(issues=("bad",), score=2, approved=False)] + [Review(issues=(), score=9, approved=True)] * 3
     script = {"orchestrator": Plan(subtasks=("a", "b")), "coder": lambda _: "code", "reviewer": reviews}
-    with patch("actors.testing.SimulatedDispatcher", partial(SimulatedDispatcher, **options)):
-        kit = ActorTestKit(script, seed=seed)
+    kit = ActorTestKit(script, stage=SimulatedDispatcher(seed, **options))
     for agent in (Orchestrator, Coder, Reviewer):
         kit.register(agent)
     output = kit.run(workflow, "Write a client, a server, tests, docs and a parser with retries.", run="run").output
@@ -300,6 +297,7 @@ print(hashlib.sha256(b"".join(traced())).hexdigest())
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_law_9_a_trace_is_the_same_in_processes_of_other_hash_seeds():
     def digest(seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "."}

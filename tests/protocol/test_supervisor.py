@@ -19,6 +19,8 @@ def message(role: str | None, run: str = "run", step: str = "0", content: str = 
 
 def team(**pools: int) -> Supervisor:
     supervisor = Supervisor()
+    for run in ("run", "a", "b", "c", "r0", "r1", "r2", "r3", "r4"):
+        supervisor.on_run_started(run)
     for role, size in pools.items():
         for number in range(size):
             supervisor.on_registered(role, f"{role}/{number}")
@@ -107,8 +109,16 @@ def test_the_end_of_a_run_forgets_where_its_conversations_were():
     assert supervisor.on_message(message("coder", "a", "1")) == Route("coder/1")
 
 
+def test_what_belongs_to_no_run_stays_with_nobody():
+    supervisor = team(coder=2)
+    assert supervisor.on_message(message("coder", "told", "0")) == Route("coder/0")
+    assert supervisor.on_message(message("coder", "told", "1")) == Route("coder/1")
+    supervisor.on_reaffirmed("coder/1", "coder", ("told/2",))
+    assert supervisor.on_message(message("coder", "told", "3")) == Route("coder/0")
+
+
 def test_a_restarted_supervisor_learns_from_its_agents():
-    supervisor = Supervisor()
+    supervisor = team()
     supervisor.on_reaffirmed("coder/0", "coder", ("a/0",))
     supervisor.on_reaffirmed("coder/1", "coder", ())
     assert supervisor.holder_of("a/0") == "coder/0"
@@ -150,6 +160,7 @@ def test_routing_agrees_with_a_twin_that_scans_a_full_history(moves):
             del open_steps[step]
         elif what == "end":
             supervisor.on_run_ended(f"r{run}")
+            supervisor.on_run_started(f"r{run}")
             history = [entry for entry in history if entry[1] != run]
 
 

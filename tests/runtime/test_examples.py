@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 
@@ -17,7 +18,7 @@ def run(home, *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command],
         cwd=home,
-        env=environment(home),
+        env=environment(home, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -62,19 +63,13 @@ def test_the_asyncio_example_awaits_its_runs(tmp_path):
     assert out.count("succeeded") == 2
 
 
-def test_the_test_example_passes(tmp_path):
-    out = run(
-        tmp_path,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        "/dev/null",
-        str(ROOT / "examples" / "test_my_agent.py"),
-    )
-    assert "1 passed" in out
+def test_the_examples_of_tests_pass_and_each_is_under_ten_lines(tmp_path):
+    example = ROOT / "examples" / "test_my_agent.py"
+    plugin = ("-p", "no:cacheprovider", "-p", "runtime.pytest_plugin")
+    out = run(tmp_path, "-m", "pytest", "-q", *plugin, "-c", "/dev/null", str(example))
+    assert "5 passed" in out
+    functions = [f for f in ast.parse(example.read_text("utf-8")).body if isinstance(f, ast.FunctionDef)]
+    assert [f.name for f in functions if f.end_lineno - f.lineno + 1 >= 10] == []
 
 
 def test_the_german_example_is_a_valid_configuration():

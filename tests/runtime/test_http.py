@@ -104,6 +104,37 @@ def test_a_reply_comes_with_status_lower_case_headers_body_and_time(make):
     assert 0 < outcome.elapsed < GENEROUS
 
 
+@pytest.mark.parametrize(
+    ("head", "expected"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: 1\r\nx: 2\r\ncontent-length: 2\r\n\r\n{}", {"x": "1, 2", "content-length": "2"}),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nContent-Length: 2\r\n\r\n{}", {"content-length": "2, 2"}),
+        (b"HTTP/1.1 200 OK\r\nno colon\r\n folded: y\r\n: z\r\ncontent-length: 2\r\n\r\n{}", {"content-length": "2"}),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{}", {}),
+        (b"HTTP/1.0 200 OK\r\n\r\n{}", {}),
+    ],
+    ids=["a header twice", "the same length twice", "malformed headers", "interim replies", "an old server"],
+)
+def test_a_head_is_read_as_it_is_meant(make, head, expected):
+    with Hostile(answering(head)) as server:
+        outcome = send(make(server.url))
+    assert (outcome.status, outcome.body) == (200, b"{}")
+    assert outcome.headers == expected
+
+
+def test_a_reply_without_a_body_is_one_and_the_connection_is_kept(make):
+    def handle(sock, server):
+        while True:
+            server.read(sock)
+            sock.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    with Hostile(handle) as server:
+        caller = make(server.url)
+        outcomes = [send(caller) for _ in range(2)]
+    assert [(outcome.status, outcome.body) for outcome in outcomes] == [(204, b"")] * 2
+    assert server.connections == 1
+
+
 def test_an_error_status_is_a_reply(make):
     with Hostile(answering(b"HTTP/1.1 503 Nope\r\ncontent-length: 2\r\n\r\n{}")) as server:
         outcome = send(make(server.url))
@@ -173,6 +204,7 @@ BROKEN = {
     "bad chunk length": answering(OK + b"transfer-encoding: chunked\r\n\r\nzz\r\nshort\r\n"),
     "garbage": answering(b"\x00\x01garbage\r\n\r\n"),
     "two lengths": answering(OK + b"content-length: 5\r\ncontent-length: 6\r\n\r\nhello"),
+    "a length that is none": answering(OK + b"content-length: -5\r\n\r\nhello"),
     "not gzip": answering(OK + b"content-encoding: gzip\r\ncontent-length: 5\r\n\r\nhello"),
     "150 headers": answering(OK + b"".join(b"x-%d: y\r\n" % n for n in range(150)) + b"content-length: 0\r\n\r\n"),
     "a header of 70 kB": answering(OK + b"x: " + b"y" * 70_000 + b"\r\ncontent-length: 0\r\n\r\n"),
