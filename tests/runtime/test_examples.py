@@ -10,8 +10,9 @@ import sys
 import pytest
 
 from runtime import Config
+from runtime.fake_script import Script
 from runtime.fake_server import FakeServer
-from tests.runtime.command import ROOT, config, environment
+from tests.runtime.command import ROOT, config, environment, troupe
 
 pytestmark = pytest.mark.slow
 
@@ -93,7 +94,17 @@ def test_the_examples_of_tests_pass_and_each_is_under_ten_lines(tmp_path):
     assert [f.name for f in functions if f.end_lineno - f.lineno + 1 >= 10] == []
 
 
-def test_the_german_example_is_a_valid_configuration():
-    german = Config.load(ROOT / "examples" / "guide_de.toml")
-    assert "Sicherheit" in german.roles["reviewer"].system_prompt
-    assert german.team.max_parallel == 3
+def test_the_german_example_runs_the_guides_task_with_the_guides_values(tmp_path):
+    path = ROOT / "examples" / "guide_de.toml"
+    task = "Implementiere einen async HTTP-Client mit Retry-Logik"
+    with FakeServer(Script(latency=0.05)) as server:
+        where = ("--config", str(path), "--base-url", server.url, "--id", "task_001", "--json")
+        done = troupe(tmp_path, "run", task, *where, HOLYSHEEP_API_KEY="sk-of-nobody")
+        stats = server.stats()
+    (result,) = done.documents
+    assert (done.code, result["correlation_id"], result["success"]) == (0, "task_001", True)
+    assert (stats.by_role, stats.max_in_flight) == ({"orchestrator": 1, "coder": 3, "reviewer": 3}, 3)
+    assert {task["model"] for task in result["results"]} == {"opus"}
+    german = Config.load(path)
+    assert (german.team.max_parallel, german.roles["coder"].timeout) == (3, 45.0)
+    assert all("Du " in german.roles[role].system_prompt for role in ("orchestrator", "coder", "reviewer"))
