@@ -5,6 +5,7 @@ Partner of ``protocol/supervisor.py``.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -31,7 +32,7 @@ from protocol.signals import (
     TaskSettled,
     WhoHolds,
 )
-from protocol.supervisor import NoRoute, Route
+from protocol.supervisor import NoRoute, Route, Wait
 from protocol.supervisor import Supervisor as Decisions
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ class Supervisor(Actor):
         """
         for spec in self._directory.children(self.address):
             if spec.role is not None:
-                self._decide.on_registered(spec.role, spec.address)
+                self._decide.on_found(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
             if (run := _run_at(spec.address)) is not None:
                 self._decide.on_run_started(run)
@@ -81,6 +82,7 @@ class Supervisor(Actor):
         lost, self.actor_inbox.failed_on = self.actor_inbox.failed_on, None
         if lost is not None:
             self._take_up(lost)
+        self._go_on_routing()
 
     def _take_up(self, lost: Any) -> None:
         """Fail the request that an earlier instance failed on; hear again what was told it and nobody says twice."""
@@ -111,11 +113,10 @@ class Supervisor(Actor):
             case ChildFailed():
                 self._child_failed(message)
             case ChildStopped():
-                self._decide.on_gone(message.address)
-                if message.failed:
-                    self._mourn(message)
+                self._gone(message)
             case Reaffirmed():
                 self._decide.on_reaffirmed(message.agent, message.role, message.steps)
+                self._go_on_routing()
             case RestartLater() if self._is_suspended(message.address):
                 self.tell(message.address, Restart())
             case RestartLater():
@@ -132,10 +133,25 @@ class Supervisor(Actor):
             self.tell(decision.address, message)
         elif isinstance(decision, NoRoute):
             self._directory.dead_letter(message.recipient or "", decision.reason, message, decision.kind)
+        elif isinstance(decision, Wait):
+            self._held()[message.message_id] = message
+
+    def _go_on_routing(self) -> None:
+        """Take up what waited until every agent had named what it holds."""
+        for step, message in [] if self._decide.recovering else self._held().items():
+            self.tell(self.address, message)
+            self.when_done(partial(self._held().pop, step, None))
+
+    def _held(self) -> dict[str, AgentMessage]:
+        """Return what waits; it lies in the mailbox, which outlives this instance."""
+        mailbox = self.actor_inbox
+        if mailbox.held is None:
+            mailbox.held = {}
+        return mailbox.held
 
     def _cancel_step(self, message: CancelStep) -> None:
-        holder = self._decide.holder_of(message.step)
-        if holder is not None:
+        self.when_done(partial(self._held().pop, message.step, None))
+        for holder in self._decide.holders_of(message.step):
             self.tell(holder, message)
 
     def _register(self, message: Register) -> str | None:
@@ -176,6 +192,12 @@ class Supervisor(Actor):
     def _refuse(self, start: StartRun, error: str, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
         result = WorkflowResult(correlation_id=start.run, success=False, error=error, error_kind=kind)
         self.tell(start.reply_to, RunEnded(run=start.run, result=result))
+
+    def _gone(self, news: ChildStopped) -> None:
+        self._decide.on_gone(news.address)
+        self._go_on_routing()
+        if news.failed:
+            self._mourn(news)
 
     def _mourn(self, news: ChildStopped) -> None:
         """End the run of a workflow that was given up: it may have been too damaged to do so itself."""

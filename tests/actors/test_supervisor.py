@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from actors import Agent, Workflow
 from actors.agent import agent_spec
@@ -10,7 +11,7 @@ from actors.supervisor import LOST_VERDICT, Register, Supervisor
 from actors.testing import ActorTestKit, Crash, ScriptedModel
 from protocol import AgentMessage, ErrorKind, TaskFailed
 from protocol.ids import DESK, RECORDER, SUPERVISOR, workflow_address
-from protocol.signals import Answer, ChildStopped, Restart, StartRun
+from protocol.signals import Answer, CancelStep, ChildStopped, Restart, StartRun, Stop
 from tests.actors.players import Player, fails_on
 
 
@@ -242,6 +243,85 @@ def test_a_supervisor_that_failed_on_the_end_of_a_given_up_workflow_ends_its_run
     kit = kit_with(faults=[Crash(SUPERVISOR, 2)])
     kit.tell(SUPERVISOR, ChildStopped(address=workflow_address("run"), reason="too often", failed=True))
     assert kit.result("run", seconds=1.0).error == "its workflow failed too often: too often"
+
+
+class Patient(Agent):
+    """Works until it is cancelled."""
+
+    role = "echo"
+
+    async def handle(self, message: AgentMessage) -> None:
+        await self.pause(1000.0)
+
+
+def patient_kit(**options) -> ActorTestKit:
+    kit = ActorTestKit(**options)
+    kit.register(Patient, instances=2)
+    return kit
+
+
+def suspended(kit, *addresses: str) -> None:
+    for address in addresses:
+        kit.directory.mailboxes[address].suspend()
+
+
+def resumed(kit, *addresses: str) -> None:
+    for address in addresses:
+        kit.directory.mailboxes[address].resume()
+    kit.settle()
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_cancel_in_front_of_what_an_agent_names_is_obeyed(crash):
+    kit = patient_kit(faults=[Crash("echo/0", 2)] if crash else [])
+    kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    suspended(kit, "echo/0")
+    kit.restart(SUPERVISOR)
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    resumed(kit, "echo/0")
+    assert len(kit.failures) == crash
+    kit.expect_idle()
+
+
+def test_a_task_that_was_routed_but_not_taken_before_a_restart_is_found_by_its_cancel():
+    kit = patient_kit()
+    kit.probe()
+    suspended(kit, "echo/0")
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    kit.restart(SUPERVISOR)
+    resumed(kit, "echo/0")
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    kit.expect_idle()
+
+
+@pytest.mark.parametrize(
+    ("last", "holders"), [("named", ["echo/0"]), ("restarted", ["echo/0"]), ("cancelled", []), ("gone", [])]
+)
+def test_what_is_asked_again_waits_for_those_who_may_hold_it_through_another_restart(last, holders):
+    kit = patient_kit()
+    kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    suspended(kit, "echo/0")
+    kit.restart(SUPERVISOR)
+    kit.tell(SUPERVISOR, replace(request(), attempt=1))
+    kit.settle()
+    assert list(kit.directory.mailboxes[SUPERVISOR].held) == ["run/0"]
+    if last == "restarted":
+        kit.restart(SUPERVISOR)
+    elif last == "cancelled":
+        kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    elif last == "gone":
+        kit.tell("echo/0", Stop())
+    resumed(kit, "echo/0")
+    assert not kit.directory.mailboxes[SUPERVISOR].held
+    assert [box.address for box in kit.directory.mailboxes.values() if "run/0" in (box.held or {})] == holders
+    assert list(decisions(kit)._holders.values()) == holders
 
 
 def test_what_was_told_leaves_nothing_behind_about_where_it_asked():
