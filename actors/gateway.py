@@ -37,6 +37,7 @@ from protocol.signals import (
     ChildStopped,
     Granted,
     Performed,
+    Reaffirm,
     Refused,
     Stop,
 )
@@ -82,15 +83,19 @@ class Gateway(Actor):
     def setup(self) -> None:
         """Take over what an earlier instance left: its callers, hung up, and the calls it had not answered.
 
+        The leases are the limiter's again: it is told so behind whatever the earlier instance has told it of leases.
         The call whose turn it failed in is answered as failed: it would fail the next instance too. Each of the others
         gets a turn of its own, so that the next failure names its call as well.
         """
+        mailbox = self.actor_inbox
+        if mailbox.generation:
+            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=()))
+        mailbox.generation += 1
         for address in [address for address in self._lines if address in self._directory.mailboxes]:
             self._lines[address].hang_up()
             self._others.add(address)
             self.tell(address, AreYouFree(reply_to=self.address))
             self._perform(self._decide.on_caller_back(address, self.clock()))
-        mailbox = self.actor_inbox
         culprit, mailbox.failed_on = step_of(mailbox.failed_on), None
         for step, call in list((mailbox.held or {}).items()):
             if step == culprit:

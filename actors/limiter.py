@@ -62,8 +62,10 @@ class Limiter(Actor):
                 self._perform(self._decide.on_wake(message.domain, now))
             case Reaffirm():
                 self._perform(self._decide.on_reaffirm(message, now))
-            case ChildFailed() | ChildRestarted():  # a new instance knows of no lease, and asks again for what it needs
+            case ChildFailed():
                 self._perform(self._decide.on_holder_gone(message.address, now))
+            case ChildRestarted():
+                pass  # it says itself that it holds nothing, behind what the instance before it has sent
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
 

@@ -53,6 +53,7 @@ from protocol.errors import ErrorKind
 from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
 from protocol.policies.output_ladder import Dialect, learn, render
+from protocol.policies.token_bucket import TICK
 from protocol.signals import (
     Amount,
     Cancel,
@@ -199,8 +200,9 @@ class Gateway:
         state = self._calls.get(step)
         if state is None or state.call.deadline is None:
             return []
-        if not state.late(now):
-            return [Later(f"deadline:{step}", state.call.deadline - now)]
+        left = state.call.deadline - now
+        if left >= TICK:  # a joining call has moved it; what is less comes of rounding, and a timer of 0 would follow
+            return [Later(f"deadline:{step}", left)]
         return self._give_up(state, now)
 
     def on_timer(self, key: str, now: float, roll: float) -> list[Effect]:

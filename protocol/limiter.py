@@ -223,10 +223,12 @@ class Limiter:
         return self._serve(lease.domain, now)
 
     def on_reaffirm(self, reaffirm: Reaffirm, now: float) -> list[Effect]:
-        """Book the leases that a holder holds, after a restart; grants begin again.
+        """Book the leases that a holder holds, after a restart of either; grants begin again.
 
-        The limiter before has charged them; of a call larger than the burst the debt is charged again.
+        What it does not name it does not hold: that was an instance before it. The limiter before has charged them; of
+        a call larger than the burst the debt is charged again.
         """
+        self._take_back(reaffirm.holder, {request.lease for request in reaffirm.leases})
         for request in reaffirm.leases:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
@@ -248,9 +250,7 @@ class Limiter:
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
         """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
-        for lease in [held for held in self._leases.values() if held.request.holder == holder]:
-            del self._leases[lease.request.lease]
-            lease.domain.in_flight -= 1
+        self._take_back(holder, set())
         for domain in self._domains.values():
             for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
                 domain.line.remove(waiter.request.lease)
@@ -321,6 +321,13 @@ class Limiter:
         elif domain.wake_at is None or due < domain.wake_at - TICK:
             domain.wake_at = due
             effects.append(Wake(domain.name, max(TICK, due - now)))
+
+    def _take_back(self, holder: str, named: set[str]) -> None:
+        """Take back all that *holder* held, except what is *named*."""
+        held = [lease for lease in self._leases.values() if lease.request.holder == holder]
+        for lease in [lease for lease in held if lease.request.lease not in named]:
+            del self._leases[lease.request.lease]
+            lease.domain.in_flight -= 1
 
     def _settle_unknown(self, lease: str, now: float) -> list[Effect]:
         """A lease of an earlier life may be settled while its repeated request waits: then nobody waits any more."""

@@ -187,8 +187,11 @@ class Reaffirmed(Struct, frozen=True, kw_only=True, tag=True):
     steps: tuple[str, ...]
 
 
-class WhoHolds(Control, frozen=True, kw_only=True, tag=True):
-    """The supervisor was restarted: name the tasks you hold, to the address *reply_to*."""
+class WhoHolds(Struct, frozen=True, kw_only=True, tag=True):
+    """The supervisor was restarted: name the tasks you hold, to the address *reply_to*.
+
+    It comes behind the tasks that were sent before the restart, so that none of these is left out.
+    """
 
     reply_to: str
 

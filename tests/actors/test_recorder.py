@@ -145,6 +145,12 @@ def test_what_was_told_and_not_asked_leaves_no_record_behind(correlation_id):
     assert kept(kit) == []
 
 
+def test_an_answer_that_is_late_for_what_was_told_is_not_kept_also_by_a_restarted_recorder(kit, probe):
+    say(kit, Forget(run="told/echo/0#1"), Restart(), answer("told/echo/0#1/0/0"))
+    assert probe.expect(Answer).step == "told/echo/0#1/0/0"
+    assert kept(kit) == []
+
+
 def test_to_forget_a_conversation_leaves_the_rest_of_its_run(kit, probe):
     say(kit, answer("run/1/0"), answer("run/2/0"), Forget(run="run/1"))
     assert [each.step for each in recall(kit, probe, "run").answers] == ["run/2/0"]

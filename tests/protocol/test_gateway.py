@@ -539,6 +539,12 @@ def test_a_deadline_that_a_joining_call_moved_is_waited_for():
     assert machine.on_deadline("run/0", 10.0) == [Later("deadline:run/0", 5.0)]
 
 
+def test_a_deadline_that_rounding_puts_behind_its_own_timer_has_come():
+    machine = gateway()
+    machine.on_call(chat(deadline=10.0), 0.0)
+    assert result_of(machine.on_deadline("run/0", 10.0 - 1e-15)).failure.kind is ErrorKind.DEADLINE
+
+
 def test_timers_of_what_is_over_do_nothing():
     machine = gateway()
     flying(machine)

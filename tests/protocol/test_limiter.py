@@ -306,6 +306,15 @@ def test_a_reaffirmed_debt_is_charged_again():
     assert limiter_._domains[D].meters[0][1].level(0.0) == about(-2401.0)
 
 
+def test_what_a_holder_does_not_name_it_does_not_hold():
+    limiter_ = limiter(concurrency=2)
+    for lease in ("a#1", "b#1"):
+        limiter_.on_acquire(ask(lease), 0.0)
+    named = ask("b#1")
+    assert granted(limiter_.on_reaffirm(Reaffirm(holder=named.holder, leases=(named,)), 1.0)) == []
+    assert (limiter_.in_flight(D), set(limiter_._leases)) == (1, {"b#1"})
+
+
 def test_what_is_reaffirmed_twice_counts_once():
     limiter_ = limiter(fresh=False, concurrency=5)
     reaffirm = Reaffirm(holder="gateway", leases=(ask("a#1"), ask("a#1")))
