@@ -108,8 +108,9 @@ def run(system: SimulatedSystem, seed: int, tell: Callable[[str], object] = say)
         now = time.monotonic()
         if now - told >= EVERY:
             told = now
+            calls = sum(vendor.statuses.total() for vendor in system.models.vendors.values())
             virtual = duration(system.dispatcher.now())
-            tell(f"[{now - began:6.1f} s] {system.sums.over:,} workflows ended, {virtual} of virtual time")
+            tell(f"[{now - began:6.1f} s] {calls:,} calls, {system.sums.over:,} workflows ended, {virtual} have passed")
     seconds = time.monotonic() - began
     tell(f"simulated {system.dispatcher.turns:,} messages in {seconds:.1f} s")
 
