@@ -52,7 +52,7 @@ class Recorder(Actor):
         if isinstance(unfinished, Answer):
             self._take_back(unfinished)
         if isinstance(unfinished, (Answer, Recall, Forget)):
-            self.tell(self.address, unfinished)
+            mailbox.put_back(unfinished)
 
     def on_receive(self, message: Any) -> None:
         """Record and deliver, recall, or forget."""

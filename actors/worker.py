@@ -92,7 +92,7 @@ class Crew(Actor):
         self._hired = [s.address for s in self._directory.children(ids.SUPERVISOR) if s.address.startswith(WORKER)]
         unfinished, mailbox.failed_on = mailbox.failed_on, None
         if isinstance(unfinished, FunctionDone | ChildFailed):
-            self.tell(self.address, unfinished)
+            mailbox.put_back(unfinished)
         self._hand_out()
 
     def on_receive(self, message: Any) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from actors import Agent
 from actors.simulation import EPOCH
-from actors.testing import ActorTestKit
+from actors.testing import ActorTestKit, Crash
 from protocol import AgentMessage, ids
 from protocol.signals import Answer, Elapsed, Forget, Recall, Recalled, Restart, Returned
 
@@ -101,6 +101,14 @@ def test_the_answer_that_a_recorder_failed_on_is_recorded_by_the_next(kit, probe
     say(kit, answer("run/0"))
     assert probe.expect(Answer).step == "run/0"
     assert len(kit.failures) == 1
+
+
+def test_what_a_recorder_failed_on_is_taken_up_in_front_of_what_came_since():
+    kit = ActorTestKit(faults=[Crash(ids.RECORDER, 1)])
+    probe = kit.probe()
+    say(kit, Recall(conversation="run", reply_to=probe.address), Forget(run="run"))
+    assert isinstance(probe.expect(Recalled), Recalled)
+    assert kept(kit) == []
 
 
 def test_what_it_has_no_use_for_is_a_dead_letter_and_no_failure(kit):
