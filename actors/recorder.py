@@ -106,7 +106,7 @@ class Recorder(Actor):
         recalled = Recalled(
             conversation=recall.conversation,
             answers=tuple(answer for step, answer in record.answers.items() if step.startswith(inside)),
-            answered=recall.conversation in record.answers or run in self._runs.ended,
+            answered=recall.conversation in record.answers or self._is_late(recall.conversation, run),
             began=record.began or 0.0,
         )
         self.tell(recall.reply_to, recalled)

@@ -153,9 +153,10 @@ def test_what_was_told_and_not_asked_leaves_no_record_behind(correlation_id):
     assert kept(kit) == []
 
 
-def test_an_answer_that_is_late_for_what_was_told_is_not_kept_also_by_a_restarted_recorder(kit, probe):
+def test_what_is_late_for_what_was_told_is_not_kept_nor_done_again_also_after_a_restart(kit, probe):
     say(kit, Forget(run="told/echo/0#1"), Restart(), answer("told/echo/0#1/0/0"))
     assert probe.expect(Answer).step == "told/echo/0#1/0/0"
+    assert recall(kit, probe, "told/echo/0#1/1").answered
     assert kept(kit) == []
 
 
