@@ -77,7 +77,7 @@ class Agent(Chatting):
         stuck = self._stuck_id(held)
         unfinished, mailbox.failed_on, mailbox.stuck = mailbox.failed_on, None, None
         if isinstance(unfinished, WhoHolds):
-            self.tell(self.address, unfinished)
+            mailbox.put_back(unfinished)
         if stuck is None:
             for item in [item for item in held.values() if item.blamed] or held.values():
                 item.deliveries += 1

@@ -52,7 +52,7 @@ class Recorder(Actor):
         if isinstance(unfinished, Answer):
             self._take_back(unfinished)
         if isinstance(unfinished, (Answer, Recall, Forget)):
-            self.tell(self.address, unfinished)
+            mailbox.put_back(unfinished)
 
     def on_receive(self, message: Any) -> None:
         """Record and deliver, recall, or forget."""
@@ -106,7 +106,7 @@ class Recorder(Actor):
         recalled = Recalled(
             conversation=recall.conversation,
             answers=tuple(answer for step, answer in record.answers.items() if step.startswith(inside)),
-            answered=recall.conversation in record.answers or run in self._runs.ended,
+            answered=recall.conversation in record.answers or self._is_late(recall.conversation, run),
             began=record.began or 0.0,
         )
         self.tell(recall.reply_to, recalled)

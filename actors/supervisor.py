@@ -93,7 +93,7 @@ class Supervisor(Actor):
             case StartRun() if ids.workflow_address(lost.run) not in self._directory.mailboxes:
                 self._refuse(lost, error, ErrorKind.INTERNAL)
             case CancelStep() | CancelRun() | RunEnded() | ChildStopped():
-                self.tell(self.address, lost)
+                self.actor_inbox.put_back(lost)
 
     def on_receive(self, message: Any) -> Any:
         """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""

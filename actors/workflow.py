@@ -101,7 +101,7 @@ class Workflow(Conversational):
         if self._over:
             return
         if isinstance(unfinished, CancelRun):
-            self.tell(self.address, unfinished)
+            mailbox.put_back(unfinished)
         if mailbox.stuck is not None:
             error = "its workflow did not return from its code; it may await steps, never block"
             self._end(self._salvaged(ErrorKind.STUCK, error))

@@ -177,6 +177,15 @@ def test_a_dead_letter_log_that_raises_does_not_reach_the_sender(mailbox):
     assert (letter.reason, letter.message.message) == ("OSError: the disk is full", 1)
 
 
+@pytest.mark.parametrize("items", [(1, 2), (Stop(reason="x"), Stop())])
+def test_what_is_put_back_comes_first_in_its_lane_with_a_token_of_its_own(mailbox, tokens, items):
+    first, second = items
+    mailbox.put(second)
+    mailbox.put_back(first)
+    assert [mailbox.take(), mailbox.take()] == [first, second]
+    assert tokens == [mailbox, mailbox]
+
+
 # --- a cap refuses new requests only
 
 
