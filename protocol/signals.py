@@ -221,13 +221,13 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag=True):
 # --- limiter ----------------------------------------------------------------------------------------------------------
 
 
-class Amount(Struct, frozen=True, kw_only=True):
-    """What one call is expected to use of each resource."""
+class Amount(Struct, frozen=True, kw_only=True, gc=False):
+    """What one call is expected to use of each resource; of money the most it can cost, None: nobody knows."""
 
     requests: int = 1
     input_tokens: int = 0
     output_tokens: int = 0
-    nano_usd: int = 0
+    nano_usd: int | None = 0
 
 
 class Outcome(StrEnum):
@@ -241,7 +241,7 @@ class Outcome(StrEnum):
     UNSENT = "unsent"  # never reached the provider: everything comes back
 
 
-class Acquire(Struct, frozen=True, kw_only=True, tag=True):
+class Acquire(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Ask for a lease, all or nothing.
 
     ``lease`` is the step id + ``#`` + attempt. ``deadline`` is monotonic seconds.
@@ -298,6 +298,13 @@ class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
 
     holder: str
     leases: tuple[Acquire, ...]
+
+
+class Allow(Struct, frozen=True, kw_only=True, tag=True):
+    """*run* may cost so many nano-dollars and no more, until it is forgotten (:class:`Forget`)."""
+
+    run: str
+    nano_usd: int
 
 
 # --- gateway and callers ----------------------------------------------------------------------------------------------
