@@ -123,8 +123,12 @@ class Limiter:
         if not domain.fits(costs_of(request.amount)):
             reason = f"one call is larger than the limit of {domain.name!r}"
             return [_refuse(request, ErrorKind.NEVER_FITS, reason)]
-        domain.line.push(Waiter(request, now))
-        return self._serve(domain, now)
+        if domain.line.push(Waiter(request, now)):
+            return self._serve(domain, now)
+        effects: list[Effect] = []
+        if request.deadline is not None:
+            self._set_timer(domain, request.deadline, now, effects)
+        return effects
 
     def on_settle(self, settle: Settle, now: float) -> list[Effect]:
         """Take the lease back, book what was really used, and serve who waits."""

@@ -10,13 +10,14 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from protocol import ids
-from protocol.policies.ageing import CLASSES, Turn, choose, class_of, next_rise
+from protocol.policies.ageing import CLASSES, Ageing, class_of
 from protocol.policies.deadlines import Deadlines
 from protocol.policies.fair_queue import FairQueue, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from protocol.policies.ageing import Turn
     from protocol.signals import Acquire, Amount
 
 Costs = tuple[int, int, int, int]
@@ -48,15 +49,14 @@ class Waiter(Place):
 class Line:
     """The waiters of one domain."""
 
-    __slots__ = ("_aged_last", "_ageing", "_aside", "_classes", "_deadlines", "_weights")
+    __slots__ = ("_ageing", "_aside", "_classes", "_deadlines", "_weights")
 
     def __init__(self, ageing: float, weights: Mapping[str, float]) -> None:
-        self._ageing = ageing
+        self._ageing = Ageing(ageing)
         self._weights = weights
         self._classes: tuple[FairQueue[Waiter], ...] = tuple(FairQueue() for _ in range(CLASSES))
         self._aside: dict[str, OrderedDict[str, Waiter]] = {}  # by run
         self._deadlines = Deadlines()
-        self._aged_last = False
 
     def __contains__(self, lease: str) -> bool:
         return any(lease in queue for queue in self._classes) or lease in self._aside.get(ids.run_of(lease), ())
@@ -74,11 +74,15 @@ class Line:
 
     # --- joining and leaving
 
-    def push(self, waiter: Waiter) -> None:
-        """Join the line."""
+    def push(self, waiter: Waiter) -> bool:
+        """Join the line; False when it is nobody else's turn for that, neither now nor later."""
+        request = waiter.request
+        if request.deadline is not None:
+            self._deadlines.set(request.lease, request.deadline)
+        queue = self._queue(request)
+        alone = not queue
         self._join(waiter)
-        if waiter.request.deadline is not None:
-            self._deadlines.set(waiter.request.lease, waiter.request.deadline)
+        return alone or queue.head() is waiter
 
     def remove(self, lease: str, now: float) -> Waiter | None:
         """Leave for good, wherever in line or aside; None for who is in neither."""
@@ -106,7 +110,7 @@ class Line:
 
     def turn(self, now: float) -> Turn:
         """Return whose turn it is. Raises ``ValueError`` when nobody waits."""
-        return choose(self._since(), self._ageing, now, aged_last=self._aged_last)
+        return self._ageing.turn(self._since(), now)
 
     def head(self, turn: Turn) -> Waiter:
         """Return who is served in *turn*."""
@@ -115,14 +119,14 @@ class Line:
     def pop(self, turn: Turn, now: float) -> Waiter:
         """Serve the head of *turn*; :meth:`settle` ends it."""
         waiter = self._classes[turn.level].pop()
-        self._aged_last = turn.by_age
+        self._ageing.took(turn)
         self._deadlines.discard(waiter.request.lease)
         self.call_in(ids.run_of(waiter.request.lease), now)
         return waiter
 
     def next_rise(self, now: float) -> float:
         """Return the next instant at which it may be somebody else's turn, infinity when there is none."""
-        return next_rise(self._since(), self._ageing, now)
+        return self._ageing.next_rise(self._since(), now)
 
     # --- shares
 

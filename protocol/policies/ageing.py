@@ -1,11 +1,12 @@
 """Priority classes with ageing: the most urgent class goes first, and nobody starves behind it.
 
 A class rises by one class for each *seconds* that its longest waiter has waited. Once it has risen to the most urgent
-class that waits, it is *due*, and every second turn is its own: of two turns in a row at most one goes to a class that
-was only due, so whoever is urgent keeps at least half of what there is, however much has aged.
+class that waits, it is *due*, and may take one turn between two turns of that class, the least urgent first. So whoever
+is urgent keeps at least one of :data:`CLASSES` turns, however much has aged.
 
-Law: a class p that is due is served in this turn, or in the next; so when nobody else of it waits, a waiter of class p
-waits at most ``p * seconds`` and one turn more. Source: wire.md 6.4, where the aged overtake without a bound.
+Law: the least urgent class is served in the first turn in which it is due, or two turns after its last one; so a waiter
+of it that is not one of many waits at most its class times *seconds* and one turn, whatever the overload. Source:
+wire.md 6.4, where the aged overtake without a bound, and whoever waits behind them starves.
 """
 
 from __future__ import annotations
@@ -32,24 +33,41 @@ class Turn(NamedTuple):
     by_age: bool
 
 
-def choose(since: Sequence[float], seconds: float, now: float, *, aged_last: bool) -> Turn:
-    """Return whose turn it is; *aged_last*: the turn before went to a class because of its age.
+class Ageing:
+    """Says whose turn it is, and remembers who has had one by age. *seconds* is what a class takes to rise by one."""
 
-    *since* gives for each class when its longest waiter came, infinity where nobody waits. Raises ``ValueError`` when
-    nobody waits at all.
-    """
-    strict = _most_urgent(since)
-    if not aged_last:
-        due, level = min((at, level) for level, at in enumerate(_due(since, seconds, strict)))
-        if due <= now:
-            return Turn(level, by_age=True)
-    return Turn(strict, by_age=False)
+    __slots__ = ("_had", "seconds")
 
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._had: set[int] = set()  # the classes that took a turn by age since the last of the most urgent one
 
-def next_rise(since: Sequence[float], seconds: float, now: float) -> float:
-    """Return the next instant at which a class becomes due, infinity when none will."""
-    strict = _most_urgent(since)
-    return min((at for at in _due(since, seconds, strict) if at > now), default=inf)
+    def turn(self, since: Sequence[float], now: float) -> Turn:
+        """Return whose turn it is, by when the longest waiter of each class came (infinity: nobody waits there).
+
+        Raises ``ValueError`` when nobody waits at all.
+        """
+        strict = _most_urgent(since)
+        for level in range(CLASSES - 1, strict, -1):
+            if level not in self._had and self._rises_at(level, since, strict) <= now:
+                return Turn(level, by_age=True)
+        return Turn(strict, by_age=False)
+
+    def took(self, turn: Turn) -> None:
+        """*turn* was taken: somebody was served."""
+        if turn.by_age:
+            self._had.add(turn.level)
+        else:
+            self._had.clear()
+
+    def next_rise(self, since: Sequence[float], now: float) -> float:
+        """Return the next instant at which a class becomes due, infinity when none will."""
+        strict = _most_urgent(since)
+        rises = (self._rises_at(level, since, strict) for level in range(strict + 1, CLASSES))
+        return min((at for at in rises if at > now), default=inf)
+
+    def _rises_at(self, level: int, since: Sequence[float], strict: int) -> float:
+        return since[level] + (level - strict) * self.seconds
 
 
 def _most_urgent(since: Sequence[float]) -> int:
@@ -57,8 +75,3 @@ def _most_urgent(since: Sequence[float]) -> int:
         if at < inf:
             return level
     raise ValueError("nobody waits")
-
-
-def _due(since: Sequence[float], seconds: float, strict: int) -> list[float]:
-    """Return for each class when it is due beside the class *strict*; infinity for that and the more urgent ones."""
-    return [at + (level - strict) * seconds if level > strict else inf for level, at in enumerate(since)]

@@ -33,10 +33,8 @@ class Deadlines:
         """Let *key* be due no more; does nothing for one that is not."""
         if self._instants.pop(key, None) is None:
             return
-        if not self._instants:
-            self._instants.clear()  # gives back the room of its largest day
-            self._heap.clear()
-        elif len(self._heap) > 2 * len(self._instants) + SLACK:
+        if len(self._heap) > 2 * len(self._instants) + SLACK:
+            self._instants = dict(self._instants)  # a dict keeps the room of its largest day
             self._heap = [(instant, key) for key, instant in self._instants.items()]
             heapify(self._heap)
 

@@ -26,6 +26,8 @@ MOST_IDLE = 1000
 """How many flows without a waiter and without a call under way are remembered with their tags."""
 SLACK = 64
 """How many outdated entries the heap may hold beside as many as are valid."""
+ROOMY = 1024
+"""From so many waiters on, the room of a line that has shrunk to an eighth is given back."""
 
 
 class Place:
@@ -71,7 +73,7 @@ class _Flow:
 class FairQueue(Generic[P]):
     """Waiters by key; the next one is chosen among the flows, inside a flow the first that came."""
 
-    __slots__ = ("_clock", "_flows", "_heap", "_idle", "_number", "_places", "_ready", "_top")
+    __slots__ = ("_clock", "_flows", "_heap", "_idle", "_most", "_number", "_places", "_ready", "_top")
 
     def __init__(self) -> None:
         self._places: OrderedDict[str, P] = OrderedDict()
@@ -80,6 +82,7 @@ class FairQueue(Generic[P]):
         self._heap: list[_Entry] = []
         self._ready = 0  # flows that somebody waits in
         self._number = 0
+        self._most = 0  # how many have waited since room was given back
         self._clock = 0.0
         self._top = 0.0  # the largest tag that serving has made
 
@@ -99,6 +102,7 @@ class FairQueue(Generic[P]):
         """Let somebody wait under a key that is not in line. The last *weight* named for a flow counts."""
         state = self._enter(flow, weight)
         self._number += 1
+        self._most = max(self._most, len(self._places) + 1)
         place.number, place.flow = self._number, state
         self._places[place.key] = place
         last = state.last
@@ -179,13 +183,19 @@ class FairQueue(Generic[P]):
         flow.entry = _Entry(flow.tag, first.number, flow.name)
         heappush(self._heap, flow.entry)
         if len(self._heap) > 2 * self._ready + SLACK:
-            self._heap = [flow.entry for flow in self._flows.values() if flow.entry is not None]
-            heapify(self._heap)
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Take what is outdated out of the heap."""
+        self._heap = [flow.entry for flow in self._flows.values() if flow.entry is not None]
+        heapify(self._heap)
 
     def _unlink(self, place: Place, flow: _Flow) -> None:
         """Take *place* out of the line of its *flow*."""
         before, after = place.before, place.after
         place.flow = place.before = place.after = None
+        if self._most > max(ROOMY, 8 * len(self._places)):
+            self._give_back()
         if after is not None:
             after.before = before
         else:
@@ -202,6 +212,8 @@ class FairQueue(Generic[P]):
         self._retire(flow)
         if not self._places:
             self._rest()
+        elif len(self._heap) > 2 * self._ready + SLACK:
+            self._sweep()
 
     def _retire(self, flow: _Flow) -> None:
         """Forget a flow that nothing is known of any more, or remember its tag for a while when it is ahead."""
@@ -213,14 +225,16 @@ class FairQueue(Generic[P]):
                 del self._flows[self._idle.popitem(last=False)[0]]
             return
         del self._flows[flow.name]
-        if not self._flows:
-            self._flows.clear()  # an emptied dict keeps the room of its largest day until it is cleared
+
+    def _give_back(self) -> None:
+        """Give back the room of a line that was much longer: a dict keeps that of its largest day."""
+        self._places, self._flows = OrderedDict(self._places), dict(self._flows)
+        self._most = len(self._places)
 
     def _rest(self) -> None:
-        """End a busy period: all are equal again, and what held the line is given back."""
+        """End a busy period: all are equal again."""
         self._clock = self._top
         self._heap.clear()
-        self._places.clear()
         for name in self._idle:
             del self._flows[name]
         self._idle.clear()

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from protocol.policies import fair_queue
-from protocol.policies.fair_queue import MOST_IDLE, SLACK, FairQueue, Place
+from protocol.policies.fair_queue import MOST_IDLE, ROOMY, SLACK, FairQueue, Place
 
 
 def push(queue, key, flow, cost=1.0, weight=1.0):
@@ -285,6 +287,18 @@ def test_of_flows_that_come_and_go_only_the_latest_are_remembered():
         queue.pop()
         queue.settle(f"flow{n}", 0.0)
     assert len(queue._flows) <= MOST_IDLE + 1
+
+
+def test_the_room_of_a_long_line_is_given_back_when_it_gets_short():
+    queue = FairQueue()
+    for n in range(4 * ROOMY):
+        push(queue, str(n), f"f{n}")
+    room = sys.getsizeof(queue._places), sys.getsizeof(queue._flows), sys.getsizeof(queue._heap)
+    for n in range(4 * ROOMY - 5):
+        queue.remove(str(n))
+    left = sys.getsizeof(queue._places), sys.getsizeof(queue._flows), sys.getsizeof(queue._heap)
+    assert all(now < most / 3 for now, most in zip(left, room, strict=True))
+    assert served(queue) == [str(n) for n in range(4 * ROOMY - 5, 4 * ROOMY)]
 
 
 def test_outdated_entries_never_outnumber_the_valid_ones():

@@ -9,7 +9,7 @@ from protocol.domain import Domain
 from protocol.errors import ErrorKind
 from protocol.limiter import GRACE, MOST_AT_ONCE, DomainLimits, Ignored, LeaseExpired, Limiter, Reply, Wake
 from protocol.policies.budget import Budget
-from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
+from protocol.signals import Acquire, Allow, Amount, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
 
 D = "main"
 
@@ -433,7 +433,212 @@ def test_the_timer_comes_for_a_lease_although_nobody_waits():
     assert wakes(limiter().on_acquire(ask("a#1", deadline=10.0), 4.0)) == [about(6.0 + GRACE)]
 
 
+# --- money
+
+
+def test_money_is_reserved_with_the_most_a_call_can_cost_and_given_back_at_its_end():
+    budget = Budget(1000)
+    limiter_ = limiter(budget=budget)
+    assert granted(limiter_.on_acquire(ask("a#1", nano=700), 0.0)) == ["a#1"]
+    assert granted(limiter_.on_acquire(ask("b#1", nano=500), 0.0)) == []
+    assert granted(limiter_.on_settle(Settle(lease="a#1", usage=Usage(), nano_usd=200), 0.0)) == ["b#1"]
+    assert (budget.total.spent, budget.total.reserved) == (200, 500)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "spent"),
+    [
+        (Outcome.SUCCESS, 700),
+        (Outcome.REJECTED, 0),
+        (Outcome.THROTTLED, 0),
+        (Outcome.OVERLOADED, 0),
+        (Outcome.AMBIGUOUS, 700),
+        (Outcome.UNSENT, 0),
+    ],
+)
+def test_a_settlement_without_usage_costs_what_its_outcome_says(outcome, spent):
+    budget = Budget(1000)
+    limiter_ = limiter(budget=budget)
+    limiter_.on_acquire(ask("a#1", nano=700), 0.0)
+    limiter_.on_settle(Settle(lease="a#1", outcome=outcome), 0.0)
+    assert (budget.total.spent, budget.total.reserved) == (spent, 0)
+
+
+def test_a_call_that_no_money_is_left_for_is_refused_with_the_figures():
+    limiter_ = limiter(budget=Budget(2_000_000, spent=1_500_000))
+    (reply,) = limiter_.on_acquire(ask("run/0#1", nano=500_001), 0.0)
+    assert (reply.message.kind, reply.message.retry_after) == (ErrorKind.BUDGET, None)
+    assert reply.message.reason == (
+        "the budget of the system is used up: $0.001500 of $0.002000 are spent, and this call may cost $0.000500"
+    )
+
+
+def test_a_run_has_a_budget_of_its_own():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    (reply,) = limiter_.on_acquire(ask("a/0#1", nano=1001), 0.0)
+    assert reply.message.reason.startswith("the budget of the run a is used up")
+    assert granted(limiter_.on_acquire(ask("b/0#1", nano=1001), 0.0)) == ["b/0#1"]
+
+
+def test_a_call_without_a_price_is_refused_where_a_budget_is_set():
+    (reply,) = limiter(budget=Budget(1000)).on_acquire(ask("a/0#1", nano=None), 0.0)
+    assert (reply.message.kind, "no price" in reply.message.reason) == (ErrorKind.BUDGET, True)
+    assert granted(limiter().on_acquire(ask("a/0#1", nano=None), 0.0)) == ["a/0#1"]
+
+
+def test_who_waits_for_the_money_of_its_own_run_holds_up_nobody():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    assert granted(limiter_.on_acquire(ask("a/1#1", nano=800, priority=0), 0.0)) == []
+    assert granted(limiter_.on_acquire(ask("b/0#1", nano=800), 0.0)) == ["b/0#1"]
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=Usage(), nano_usd=100), 0.0)) == ["a/1#1"]
+
+
+def test_the_money_of_a_run_goes_to_all_who_fit_in_the_order_they_came():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    for n, nano in enumerate((900, 300, 300, 300)):
+        limiter_.on_acquire(ask(f"a/{n}#1", nano=nano), 0.0)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=Usage(), nano_usd=100), 0.0)) == [
+        "a/1#1",
+        "a/2#1",
+        "a/3#1",
+    ]
+
+
+def test_who_looked_for_money_in_vain_keeps_the_place_before_the_others_of_the_run():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    for n, nano in enumerate((450, 450, 800, 100)):
+        limiter_.on_acquire(ask(f"a/{n}#1", nano=nano), 0.0)
+    assert granted(limiter_.on_cancel(Cancel(lease="a/3#1"), 0.0)) == []
+    assert granted(limiter_.on_acquire(ask("a/4#1", nano=550), 0.0)) == []
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", outcome=Outcome.UNSENT), 0.0)) == []
+    assert granted(limiter_.on_settle(Settle(lease="a/1#1", outcome=Outcome.UNSENT), 0.0)) == ["a/2#1"]
+
+
+def test_who_stands_aside_is_refused_at_the_deadline_and_may_leave():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    limiter_.on_acquire(ask("a/1#1", nano=800, deadline=5.0), 0.0)
+    limiter_.on_acquire(ask("a/2#1", nano=800), 0.0)
+    assert limiter_.on_acquire(ask("a/2#1", nano=800), 0.0) == []
+    assert refused(limiter_.on_wake(D, 5.0)) == [("a/1#1", ErrorKind.DEADLINE)]
+    limiter_.on_cancel(Cancel(lease="a/2#1"), 5.0)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", outcome=Outcome.UNSENT), 6.0)) == []
+
+
+def test_who_stands_aside_is_forgotten_with_a_dead_holder():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    limiter_.on_acquire(ask("a/1#1", nano=800, holder="dead"), 0.0)
+    limiter_.on_holder_gone("dead", 0.0)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", outcome=Outcome.UNSENT), 0.0)) == []
+
+
+def test_a_budget_that_is_raised_lets_in_who_stands_aside():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    limiter_.on_acquire(ask("a/1#1", nano=800), 0.0)
+    assert granted(limiter_.on_allow(Allow(run="a", nano_usd=1600), 0.0)) == ["a/1#1"]
+
+
+def test_money_that_comes_back_in_one_domain_serves_another():
+    limiter_ = Limiter({D: DomainLimits(), "b": DomainLimits()}, budget=Budget(1000))
+    limiter_.on_acquire(ask("x/0#1", nano=800), 0.0)
+    assert granted(limiter_.on_acquire(ask("y/0#1", nano=800, domain="b"), 0.0)) == []
+    assert granted(limiter_.on_settle(Settle(lease="x/0#1", usage=Usage(), nano_usd=200), 0.0)) == ["y/0#1"]
+
+
+def test_who_can_never_be_paid_any_more_is_refused_when_its_turn_comes():
+    limiter_ = limiter(budget=Budget(1000))
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    limiter_.on_acquire(ask("b/0#1", nano=300), 0.0)
+    limiter_.on_acquire(ask("c/0#1", nano=100), 0.0)
+    effects = limiter_.on_settle(Settle(lease="a/0#1"), 0.0)
+    assert (refused(effects), granted(effects)) == ([("b/0#1", ErrorKind.BUDGET)], ["c/0#1"])
+
+
+def test_the_budget_of_a_run_goes_with_the_run():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_run_ended("a")
+    assert granted(limiter_.on_acquire(ask("a/0#1", nano=2000), 0.0)) == ["a/0#1"]
+
+
+# --- the books outlive the limiter
+
+
+def restarted(budget, *leases, **limits):
+    """Return a limiter that comes after one that had granted *leases*."""
+    before = limiter(budget=budget, **limits)
+    for lease in leases:
+        before.on_acquire(lease, 0.0)
+    return limiter(fresh=False, budget=budget, **limits)
+
+
+def test_what_an_earlier_life_has_granted_stays_reserved_until_it_is_settled():
+    budget = Budget(1000)
+    limiter_ = restarted(budget, ask("a/0#1", nano=800))
+    assert limiter_.on_settle(Settle(lease="a/0#1", usage=Usage(), nano_usd=300), 1.0) == []
+    assert (budget.total.spent, budget.total.reserved) == (300, 0)
+    assert limiter_.on_settle(Settle(lease="a/0#1"), 1.0) == [Ignored("a/0#1", "settled already, or never granted")]
+
+
+def test_nothing_is_granted_before_everybody_who_holds_leases_is_heard_of_however_late():
+    leases = (ask("a/0#1", holder="one"), ask("b/0#1", holder="two"))
+    limiter_ = restarted(Budget(), *leases, concurrency=2)
+    assert wakes(limiter_.on_acquire(ask("c/0#1"), 100.0)) == []
+    assert granted(limiter_.on_reaffirm(Reaffirm(holder="one", leases=leases[:1]), 200.0)) == []
+    assert granted(limiter_.on_holder_gone("two", 300.0)) == ["c/0#1"]
+
+
+def test_a_lease_that_was_reaffirmed_corrects_the_share_of_its_flow_like_any_other():
+    lease = ask("a/0#1", tokens=100, flow="a")
+    limiter_ = restarted(Budget(), lease, concurrency=2)
+    limiter_.on_reaffirm(Reaffirm(holder="gateway", leases=(lease,)), 0.0)
+    for request in (ask("x#1"), ask("a/1#1", flow="a"), ask("b/0#1", flow="b")):
+        limiter_.on_acquire(request, 0.0)
+    usage = Usage(input_tokens=5000)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=usage), 0.0)) == ["b/0#1"]
+
+
+def test_the_end_of_somebody_who_held_nothing_tells_a_restarted_limiter_nothing():
+    limiter_ = limiter(fresh=False, concurrency=2)
+    limiter_.on_acquire(ask("c/0#1"), 10.0)
+    assert granted(limiter_.on_holder_gone("two", 10.1)) == []
+
+
+def test_a_cancel_of_an_earlier_life_s_lease_gives_its_money_back():
+    budget = Budget(1000)
+    limiter_ = restarted(budget, ask("a/0#1", nano=800))
+    limiter_.on_reaffirm(Reaffirm(holder="gateway", leases=()), 1.0)
+    assert granted(limiter_.on_acquire(ask("b/0#1", nano=500), 1.0)) == []
+    assert granted(limiter_.on_cancel(Cancel(lease="a/0#1"), 1.0)) == ["b/0#1"]
+
+
+def test_a_settlement_that_an_earlier_life_has_failed_on_counts_as_spent():
+    budget = Budget(1000)
+    restarted(budget, ask("a/0#1", nano=800)).on_lost("a/0#1")
+    assert (budget.total.spent, budget.total.reserved) == (800, 0)
+
+
 # --- no turn is long
+
+
+def test_a_domain_that_is_blocked_refuses_so_many_in_a_turn():
+    limiter_ = limiter(concurrency=1)
+    limiter_.on_acquire(ask("a#1"), 0.0)
+    for n in range(MOST_AT_ONCE + 1):
+        limiter_.on_acquire(ask(f"{n}#1"), 0.0)
+    effects = throttle(limiter_, "a#1", 0.0, 3600.0)
+    assert (len(refused(effects)), wakes(effects)) == (MOST_AT_ONCE, [1e-6])
+    assert len(refused(limiter_.on_wake(D, 0.1))) == 1
 
 
 def test_a_turn_answers_so_many_and_leaves_the_others_to_the_next():
