@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from protocol import ids
 from protocol.calls import (
     PLACE,
+    UNWEIGHED,
     AbortFlight,
     AnswerStep,
     AskLimiter,
@@ -54,7 +55,6 @@ from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
 from protocol.policies.output_ladder import Dialect, learn, render
 from protocol.signals import (
-    Amount,
     Cancel,
     CancelStep,
     ChatCall,
@@ -253,7 +253,7 @@ class Gateway:
         if state.dialect is not dialect:
             state.dialect, state.request = dialect, render(call, state.model.name, dialect)
             weighed = self._providers[state.model.provider].weighed
-            state.amount = expected(call, state.request, state.model, self._estimate) if weighed else Amount()
+            state.amount = expected(call, state.request, state.model, self._estimate) if weighed else UNWEIGHED
         state.stage, state.since = "waiting", now
         return [self._ask(state)]
 

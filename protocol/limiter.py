@@ -205,12 +205,12 @@ class Limiter:
         self._budget.settle(lease, None)
 
     def on_allow(self, allow: Allow, now: float) -> list[Effect]:
-        """A run has a budget of its own, or another than before."""
-        self._budget.allow(allow.run, allow.nano_usd)
+        """A run has bounds of its own, or others than before."""
+        self._budget.allow(allow.run, allow.nano_usd, allow.calls)
         return self._serve_after(f"{allow.run}/", now)
 
     def on_run_ended(self, run: str) -> None:
-        """A run is over, and its budget with it."""
+        """A run is over, and its bounds with it."""
         self._budget.close(run)
 
     # --- what can be looked at

@@ -1,6 +1,7 @@
 """Who waits in a domain, and who is next: classes with ageing, fair flows inside a class, deadlines over all.
 
-Who waits for money of its own run alone stands aside, so that one run's budget does not hold up the others.
+Who waits for calls of its own run to end (their money, or their places) stands aside, so that one run's bounds do not
+hold up the others.
 """
 
 from __future__ import annotations
@@ -141,10 +142,10 @@ class Line:
     # --- aside
 
     def step_aside(self, waiter: Waiter) -> None:
-        """Let the head out of the line, since it waits for money of its own run; its deadline goes on.
+        """Let the head out of the line, since it waits for calls of its own run to end; its deadline goes on.
 
-        Whoever of that run leaves the line calls in the next, and so does the limiter when the run gets money back: so
-        nobody is forgotten here, and at each such moment at most one looks in vain.
+        Whoever of that run leaves the line calls in the next, and so does the limiter when a call of the run has ended:
+        so nobody is forgotten here, and at each such moment at most one looks in vain.
         """
         lease = waiter.request.lease
         self._queue(waiter.request).remove(lease)

@@ -146,7 +146,7 @@ class Forget(Struct, frozen=True, kw_only=True, tag=True):
 class StartRun(Struct, frozen=True, kw_only=True, tag=True):
     """Start the workflow registered as *workflow* for *run*.
 
-    ``timeout`` in seconds; ``to`` sends the task straight to a role.
+    ``timeout`` in seconds, ``max_cost`` in nano-dollars, None for no bound; ``to`` sends the task straight to a role.
     """
 
     run: str
@@ -156,6 +156,7 @@ class StartRun(Struct, frozen=True, kw_only=True, tag=True):
     priority: int = Priority.NORMAL
     flow: str = ""
     timeout: float | None = None
+    max_cost: int | None = None
     reply_to: str
 
 
@@ -301,10 +302,11 @@ class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Allow(Struct, frozen=True, kw_only=True, tag=True):
-    """*run* may cost so many nano-dollars and no more, until it is forgotten (:class:`Forget`)."""
+    """*run* may cost so many nano-dollars and have so many calls under way (None: no bound) until :class:`Forget`."""
 
     run: str
-    nano_usd: int
+    nano_usd: int | None = None
+    calls: int | None = None
 
 
 # --- gateway and callers ----------------------------------------------------------------------------------------------

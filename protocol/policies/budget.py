@@ -2,7 +2,8 @@
 
 Before a call goes, the most it can cost is reserved; its end turns the reservation into what it has cost. Checked is
 before anything is sent, and checking and reserving are one step: whoever checks, calls and adds up afterwards passes
-the budget by as much as was under way meanwhile. There is one budget for the system and one for each run that has one.
+the budget by as much as was under way meanwhile. There is one budget for the system and one for each run that has one;
+a run may also have a bound of calls under way.
 
 Law: ``reserved + spent <= budget`` at every instant, as long as no call costs more than was reserved for it; what one
 does cost more is booked all the same. Money is integer nano-dollars. Source: wire.md 4.4.
@@ -21,25 +22,29 @@ class Verdict(Enum):
 
     FITS = "fits"
     LATER = "later"  # when reservations of others have come back
-    LATER_IN_RUN = "later in run"  # when reservations of the same run have come back
+    LATER_IN_RUN = "later in run"  # when calls of the same run have ended
     NEVER = "never"
     NEVER_IN_RUN = "never in run"
     UNPRICED = "unpriced"  # nobody knows what it costs
 
 
 class Account:
-    """What may be spent (None: no bound), what is spent, and what is reserved, in nano-dollars."""
+    """What may be spent (None: no bound), what is spent and what is reserved, in nano-dollars; and calls under way."""
 
-    __slots__ = ("closed", "limit", "reserved", "spent")
+    __slots__ = ("calls", "closed", "limit", "most_calls", "reserved", "spent")
 
-    def __init__(self, limit: int | None) -> None:
+    def __init__(self, limit: int | None, most_calls: int | None = None) -> None:
         self.limit = limit
+        self.most_calls = most_calls
         self.spent = 0
         self.reserved = 0
+        self.calls = 0
         self.closed = False
 
     def fits(self, nano: int) -> bool:
-        """Tell whether *nano* could be reserved now."""
+        """Tell whether one more call, of *nano*, could go now."""
+        if self.most_calls is not None and self.calls >= self.most_calls:
+            return False
         return self.limit is None or self.spent + self.reserved + nano <= self.limit
 
     def can_ever_fit(self, nano: int) -> bool:
@@ -48,7 +53,7 @@ class Account:
 
 
 class Reservation(NamedTuple):
-    """Money that is held for a lease, in the system's books and in those of its run, if that has any."""
+    """What is held for a lease, in the system's books and in those of its run, if that has any."""
 
     run: str
     account: Account | None
@@ -70,22 +75,25 @@ class Budget:
 
     # --- runs
 
-    def allow(self, run: str, limit: int) -> None:
-        """Let *run* spend at most *limit*; what it has spent already counts. A new run of an old name begins anew."""
+    def allow(self, run: str, limit: int | None, most_calls: int | None = None) -> None:
+        """Let *run* spend at most *limit*, with at most *most_calls* calls under way; None is no bound.
+
+        What it has spent already counts. A new run of an old name begins anew.
+        """
         account = self._runs.setdefault(run, Account(limit))
-        account.limit = limit
+        account.limit, account.most_calls = limit, most_calls
         if account.closed:
             account.closed, account.spent = False, 0
 
     def close(self, run: str) -> None:
-        """The run is over: its account goes as soon as nothing is reserved in it."""
+        """The run is over: its account goes with the last of its calls."""
         account = self._runs.get(run)
         if account is not None:
             account.closed = True
             self._clear(run, account)
 
     def account(self, run: str) -> Account | None:
-        """Return the account of a run that has a budget of its own."""
+        """Return the account of a run that has one."""
         return self._runs.get(run)
 
     # --- leases
@@ -94,7 +102,9 @@ class Budget:
         """Say whether *nano* (None: the price is unknown) could be reserved for a lease of *run*."""
         account, total = self._runs.get(run), self.total
         if nano is None:
-            return Verdict.FITS if account is None and total.limit is None else Verdict.UNPRICED
+            if total.limit is not None or (account is not None and account.limit is not None):
+                return Verdict.UNPRICED
+            nano = 0
         if not total.can_ever_fit(nano):
             return Verdict.NEVER
         if account is not None:
@@ -117,6 +127,7 @@ class Budget:
         self.total.reserved += nano
         if account is not None:
             account.reserved += nano
+            account.calls += 1
 
     def settle(self, lease: str, nano: int | None) -> bool:
         """Turn what is held for *lease* into *nano* spent (None: into all of it). False when nothing is held for it."""
@@ -129,6 +140,7 @@ class Budget:
         if held.account is not None:
             held.account.reserved -= held.nano
             held.account.spent += spent
+            held.account.calls -= 1
             self._clear(held.run, held.account)
         return True
 
@@ -142,5 +154,5 @@ class Budget:
         return {held.holder for held in self._leases.values()}
 
     def _clear(self, run: str, account: Account) -> None:
-        if account.closed and account.reserved == 0:
+        if account.closed and account.calls == 0:
             del self._runs[run]

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from protocol.policies.budget import Budget, Verdict
 
-LIMIT, OF_RUN = 10_000, 3_000
+LIMIT, OF_RUN, CALLS = 10_000, 3_000, 2
 
 
 class DumbBudget:
@@ -36,19 +36,20 @@ class DumbBudget:
             in_run, spent_in_run = self.sums(run)
             if spent_in_run + nano > self.limits[run]:
                 return Verdict.NEVER_IN_RUN
-            if spent_in_run + in_run + nano > self.limits[run]:
+            under_way = sum(entry[0] == run and entry[2] is None for entry in self.leases.values())
+            if spent_in_run + in_run + nano > self.limits[run] or (run == "b" and under_way >= CALLS):
                 return Verdict.LATER_IN_RUN
         return Verdict.FITS if reserved + spent + nano <= limit else Verdict.LATER
 
 
 class Twins(RuleBasedStateMachine):
-    """Three runs, two of them with a budget of their own; whoever asks gets what the twin says."""
+    """Three runs, two with a budget of their own, one of these with a bound of calls; each gets what the twin says."""
 
     def __init__(self):
         super().__init__()
         self.budget, self.twin, self.serial = Budget(LIMIT), DumbBudget(), 0
         for run in ("a", "b"):
-            self.budget.allow(run, OF_RUN)
+            self.budget.allow(run, OF_RUN, CALLS if run == "b" else None)
             self.twin.limits[run] = OF_RUN
 
     @rule(run=st.sampled_from("abc"), nano=st.sampled_from([0, 1, 300, 999, 2500, 4000]), holder=st.sampled_from("xy"))
@@ -116,6 +117,16 @@ def test_a_call_without_a_price_is_refused_where_a_run_has_a_budget_and_only_the
     budget = Budget()
     budget.allow("a", 1000)
     assert (budget.judge("a", None), budget.judge("b", None)) == (Verdict.UNPRICED, Verdict.FITS)
+
+
+def test_a_run_with_a_bound_of_calls_and_no_budget_needs_no_price():
+    budget = Budget()
+    budget.allow("a", None, 1)
+    assert budget.judge("a", None) is Verdict.FITS
+    budget.reserve("a/0#1", "x", 0)
+    assert (budget.judge("a", None), budget.judge("b", None)) == (Verdict.LATER_IN_RUN, Verdict.FITS)
+    budget.settle("a/0#1", 0)
+    assert budget.judge("a", None) is Verdict.FITS
 
 
 def test_what_was_spent_before_counts():

@@ -496,6 +496,14 @@ def test_who_waits_for_the_money_of_its_own_run_holds_up_nobody():
     assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=Usage(), nano_usd=100), 0.0)) == ["a/1#1"]
 
 
+def test_a_run_has_at_most_so_many_calls_under_way_and_holds_up_nobody():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", calls=2), 0.0)
+    effects = [limiter_.on_acquire(ask(lease), 0.0) for lease in ("a/0#1", "a/1#1", "a/2#1", "b/0#1")]
+    assert [granted(each) for each in effects] == [["a/0#1"], ["a/1#1"], [], ["b/0#1"]]
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1"), 0.0)) == ["a/2#1"]
+
+
 def test_the_money_of_a_run_goes_to_all_who_fit_in_the_order_they_came():
     limiter_ = limiter()
     limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
