@@ -82,7 +82,7 @@ Effect = Reply | Wake | Ignored | LeaseExpired
 
 class _Lease(NamedTuple):
     domain: Domain
-    request: Acquire
+    waiter: Waiter
     costs: Costs
     epoch: int
 
@@ -163,11 +163,11 @@ class Limiter:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
                 domain.line.remove(request.lease, now)
-                domain.line.adopt(request)
+                lease = _Lease(domain, Waiter(request, now), costs_of(request.amount), domain.epoch)
+                domain.line.adopt(lease.waiter)
                 domain.in_flight += 1
-                costs = costs_of(request.amount)
-                domain.charge_debt(costs, now)
-                self._hold(_Lease(domain, request, costs, domain.epoch))
+                domain.charge_debt(lease.costs, now)
+                self._hold(lease)
         self._heard_of(reaffirm.holder)
         if not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
@@ -184,14 +184,14 @@ class Limiter:
             lease = self._leases.pop(late)
             self._budget.settle(late, None)
             self._take_back(lease, lease.costs, now)
-            effects += [LeaseExpired(late, lease.request.holder), *self._serve_after(late, now)]
+            effects += [LeaseExpired(late, lease.waiter.request.holder), *self._serve_after(late, now)]
         return effects + self._serve(known, now)
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
         """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
         self._budget.write_off(holder)
-        for lease in [held for held in self._leases.values() if held.request.holder == holder]:
-            del self._leases[lease.request.lease]
+        for lease in [held for held in self._leases.values() if held.waiter.request.holder == holder]:
+            del self._leases[lease.waiter.request.lease]
             self._take_back(lease, lease.costs, now)
         for domain in self._domains.values():
             for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
@@ -263,7 +263,7 @@ class Limiter:
                     return wait
                 line.pop(turn, now)
                 domain.take(costs, now)
-                effects.append(self._grant(_Lease(domain, request, costs, domain.epoch)))
+                effects.append(self._grant(_Lease(domain, waiter, costs, domain.epoch)))
             elif verdict is Verdict.LATER_IN_RUN:
                 line.step_aside(waiter)
             elif verdict is Verdict.LATER:
@@ -276,7 +276,7 @@ class Limiter:
 
     def _grant(self, lease: _Lease) -> Reply:
         self._hold(lease)
-        request = lease.request
+        request = lease.waiter.request
         return Reply(request.reply_to, Granted(lease=request.lease, epoch=lease.epoch, tokens=request.amount))
 
     def _serve_after(self, lease: str, now: float, domain: Domain | None = None) -> list[Effect]:
@@ -314,7 +314,7 @@ class Limiter:
         return domain
 
     def _hold(self, lease: _Lease) -> None:
-        request = lease.request
+        request = lease.waiter.request
         self._budget.reserve(request.lease, request.holder, request.amount.nano_usd or 0)
         self._leases[request.lease] = lease
         if request.deadline is not None:
@@ -322,11 +322,11 @@ class Limiter:
 
     @staticmethod
     def _take_back(lease: _Lease, real: Costs, now: float) -> None:
-        domain, request = lease.domain, lease.request
+        domain = lease.domain
         domain.in_flight -= 1
-        domain.expiries.discard(request.lease)
+        domain.expiries.discard(lease.waiter.key)
         domain.correct(lease.costs, real, now)
-        domain.line.settle(request, share(real) - share(lease.costs))
+        domain.line.settle(lease.waiter, share(real) - share(lease.costs))
 
     def _settle_unknown(self, lease: str, now: float, *, booked: bool) -> list[Effect]:
         """A lease of an earlier life may be settled while its repeated request waits: then nobody waits any more."""

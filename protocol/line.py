@@ -131,13 +131,14 @@ class Line:
 
     # --- shares
 
-    def settle(self, request: Acquire, correction: float) -> None:
+    def settle(self, waiter: Waiter, correction: float) -> None:
         """End a call that was served or adopted; it has cost its flow *correction* more than it was charged."""
-        self._queue(request).settle(request.flow, correction)
+        self._queue(waiter.request).settle(waiter, correction)
 
-    def adopt(self, request: Acquire) -> None:
+    def adopt(self, waiter: Waiter) -> None:
         """Count a call as under way that was served in an earlier life."""
-        self._queue(request).adopt(request.flow, self._weights.get(request.flow, 1.0))
+        request = waiter.request
+        self._queue(request).adopt(waiter, request.flow, self._weights.get(request.flow, 1.0))
 
     # --- aside
 

@@ -3,7 +3,8 @@
 A flow has a tag: the virtual time at which its next waiter starts. Served is the flow with the least tag (among equals
 the one whose first waiter came first), and its tag moves on by ``cost / weight``. The virtual clock is the largest tag
 served; a flow that comes back starts at the clock, so that idling earns no credit. What a call has really cost is known
-at its end: then :meth:`FairQueue.settle` moves the tag by the difference. When the last waiter goes a busy period is
+at its end: then :meth:`FairQueue.settle` moves the tag by the difference, but what comes back for a call from before
+the flow came back takes it no further than to where it would have started. When the last waiter goes a busy period is
 over, and the clock moves to the largest tag of all: what was served while nobody had to wait is held against nobody.
 
 Law: of two flows f and g that wait without a pause, ``|served_f / w_f - served_g / w_g| <= l_f / w_f + l_g / w_g`` with
@@ -31,7 +32,7 @@ ROOMY = 1024
 
 
 class Place:
-    """One waiter's place in line: the base of whatever waits in a :class:`FairQueue`, so that it is one object."""
+    """One waiter's place in line, and after that the ticket of its call: the base of what waits in a queue."""
 
     __slots__ = ("after", "before", "cost", "flow", "key", "number")
 
@@ -56,14 +57,19 @@ class _Entry(Struct, frozen=True, order=True, gc=False):
 
 
 class _Flow:
-    """A flow: its tag, its line, how many of its calls are under way, and its one valid entry in the heap."""
+    """A flow: its tag, its line, how many of its calls are under way, and its one valid entry in the heap.
 
-    __slots__ = ("entry", "first", "last", "name", "tag", "under_way", "weight")
+    ``came`` is the number of the place with which it came (back), ``floor`` where its tag would be had it come with
+    nothing on it.
+    """
+
+    __slots__ = ("came", "entry", "first", "floor", "last", "name", "tag", "under_way", "weight")
 
     def __init__(self, name: str, weight: float) -> None:
         self.name = name
         self.weight = weight
-        self.tag = 0.0
+        self.tag = self.floor = 0.0
+        self.came = 0
         self.first: Place | None = None
         self.last: Place | None = None
         self.under_way = 0
@@ -109,7 +115,8 @@ class FairQueue(Generic[P]):
         state.last = place
         if last is None:
             state.first = place
-            state.tag = max(state.tag, self._clock)
+            state.came = place.number
+            state.floor, state.tag = self._clock, max(state.tag, self._clock)
             self._ready += 1
             self._offer(state, place)
         else:
@@ -130,11 +137,12 @@ class FairQueue(Generic[P]):
             heappop(heap)
 
     def pop(self) -> P:
-        """Serve the head: charge its flow, and count one more call of it as under way."""
+        """Serve the head: charge its flow, and count one more call of it as under way, until it is settled."""
         place = self.head()
         flow = self._flows[self._heap[0].flow]
         self._clock = max(self._clock, flow.tag)
         flow.tag += place.cost / flow.weight
+        flow.floor += place.cost / flow.weight
         flow.under_way += 1
         self._top = max(self._top, flow.tag)
         del self._places[place.key]
@@ -147,25 +155,31 @@ class FairQueue(Generic[P]):
         if place is not None:
             assert place.flow is not None
             self._unlink(place, place.flow)
+            place.flow = None
         return place
 
     # --- what was served
 
-    def adopt(self, flow: str, weight: float = 1.0) -> None:
+    def adopt(self, place: P, flow: str, weight: float = 1.0) -> None:
         """Count a call of *flow* as under way that was served, and charged, in an earlier life."""
-        self._enter(flow, weight).under_way += 1
+        place.flow = self._enter(flow, weight)
+        place.flow.under_way += 1
 
-    def settle(self, flow: str, correction: float) -> None:
-        """End a call of *flow* that was served or adopted; it has cost *correction* more than it was charged."""
-        state = self._flows.get(flow)
-        if state is None or state.under_way == 0:
-            return
-        state.under_way -= 1
-        state.tag += correction / state.weight
-        if state.first is None:
-            self._retire(state)
-        elif correction:
-            self._offer(state, state.first)
+    def settle(self, place: P, correction: float) -> None:
+        """End the call of *place*, which was served or adopted; it has cost *correction* more than it was charged."""
+        flow, place.flow = place.flow, None
+        assert flow is not None
+        flow.under_way -= 1
+        change = correction / flow.weight
+        if place.number >= flow.came:
+            flow.tag += change
+            flow.floor += change
+        else:
+            flow.tag = max(flow.tag + change, flow.floor)
+        if flow.first is None:
+            self._retire(flow)
+        elif change:
+            self._offer(flow, flow.first)
 
     # --- inside
 
@@ -193,7 +207,7 @@ class FairQueue(Generic[P]):
     def _unlink(self, place: Place, flow: _Flow) -> None:
         """Take *place* out of the line of its *flow*."""
         before, after = place.before, place.after
-        place.flow = place.before = place.after = None
+        place.before = place.after = None
         if self._most > max(ROOMY, 8 * len(self._places)):
             self._give_back()
         if after is not None:

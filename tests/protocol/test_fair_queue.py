@@ -26,7 +26,7 @@ class DumbQueue:
 
     def __init__(self):
         self.waiting = []  # [key, flow, cost], in the order they came
-        self.tags, self.weights, self.under_way = {}, {}, {}
+        self.tags, self.floors, self.weights, self.under_way, self.times = {}, {}, {}, {}, {}
         self.clock = self.top = 0.0
 
     def waits(self, flow):
@@ -36,6 +36,8 @@ class DumbQueue:
         self.weights[flow] = weight
         if not self.waits(flow):
             self.tags[flow] = max(self.tags.get(flow, 0.0), self.clock)
+            self.floors[flow] = self.clock
+            self.times[flow] = self.times.get(flow, 0) + 1  # how often it has come
         self.waiting.append([key, flow, cost])
 
     def head(self):
@@ -46,18 +48,26 @@ class DumbQueue:
         self.waiting.remove(entry)
         self.clock = max(self.clock, self.tags[flow])
         self.tags[flow] += cost / self.weights[flow]
+        self.floors[flow] += cost / self.weights[flow]
         self.top = max(self.top, self.tags[flow])
         self.under_way[flow] = self.under_way.get(flow, 0) + 1
+        ticket = flow, self.times[flow]
         self.rest()
-        return key
+        return key, ticket
 
     def remove(self, key):
         self.waiting = [entry for entry in self.waiting if entry[0] != key]
         self.rest()
 
-    def settle(self, flow, correction):
+    def settle(self, ticket, correction):
+        flow, time = ticket
         self.under_way[flow] -= 1
-        self.tags[flow] += correction / self.weights[flow]
+        change = correction / self.weights[flow]
+        if time == self.times[flow]:
+            self.tags[flow] += change
+            self.floors[flow] += change
+        else:
+            self.tags[flow] = max(self.tags[flow] + change, self.floors[flow])
 
     def rest(self):
         if not self.waiting:
@@ -87,10 +97,10 @@ class Twins(RuleBasedStateMachine):
     @rule(count=st.integers(1, 5))
     def pop(self, count):
         for _ in range(min(count, len(self.queue))):
-            flow = self.twin.head()[1]
             assert self.queue.head().key == self.twin.head()[0]
-            assert self.queue.pop().key == self.twin.pop()
-            self.calls.append(flow)
+            place, (key, ticket) = self.queue.pop(), self.twin.pop()
+            assert place.key == key
+            self.calls.append((place, ticket))
 
     @rule(index=st.integers(0, 50))
     def remove(self, index):
@@ -102,9 +112,9 @@ class Twins(RuleBasedStateMachine):
     @rule(index=st.integers(0, 50), correction=st.sampled_from([-30.0, -1.0, 0.0, 5.0]))
     def settle(self, index, correction):
         if self.calls:
-            flow = self.calls.pop(index % len(self.calls))
-            self.queue.settle(flow, correction)
-            self.twin.settle(flow, correction)
+            place, ticket = self.calls.pop(index % len(self.calls))
+            self.queue.settle(place, correction)
+            self.twin.settle(ticket, correction)
 
     @invariant()
     def the_same_wait(self):
@@ -156,7 +166,7 @@ class Law5(RuleBasedStateMachine):
         for _ in range(count):
             place = self.queue.pop()
             flow = place.key[0]
-            self.queue.settle(flow, 0.0)
+            self.queue.settle(place, 0.0)
             if flow in self.got:
                 self.got[flow] += place.cost / WEIGHTS[flow]
                 if sum(waiting.key[0] == flow for waiting in self.queue) < 2:
@@ -237,27 +247,30 @@ def test_a_correction_at_the_end_of_a_call_counts_for_those_who_wait_already():
     for n in range(4):
         push(queue, f"a{n}", "a", cost=1000.0)
         push(queue, f"b{n}", "b", cost=100.0)
-    assert served(queue, 4) == ["a0", "b0", "b1", "b2"]
-    queue.settle("a", -990.0)
+    first = queue.pop()
+    assert [first.key, *served(queue, 3)] == ["a0", "b0", "b1", "b2"]
+    queue.settle(first, -990.0)
     assert served(queue, 1) == ["a1"]
 
 
+def test_what_comes_back_from_before_a_flow_came_back_gives_it_no_credit():
+    queue = FairQueue()
+    push(queue, "a0", "a", cost=1000.0)
+    first = queue.pop()  # nobody else waits: the clock moves on, for all
+    for n in range(1, 5):
+        push(queue, f"a{n}", "a", cost=10.0)
+        push(queue, f"b{n}", "b", cost=10.0)
+    queue.settle(first, -990.0)
+    assert served(queue, 4) == ["a1", "b1", "a2", "b2"]
+
+
 def test_a_call_adopted_from_an_earlier_life_corrects_its_flow():
-    queue = FairQueue()
-    queue.adopt("a")
+    queue, place = FairQueue(), Place("a0", 1.0)
+    queue.adopt(place, "a")
     push(queue, "a", "a")
     push(queue, "b", "b")
-    queue.settle("a", 5.0)
+    queue.settle(place, 5.0)
     assert served(queue) == ["b", "a"]
-
-
-def test_a_settlement_of_a_flow_that_nothing_is_under_way_of_changes_nothing():
-    queue = FairQueue()
-    push(queue, "a", "a")
-    push(queue, "b", "b")
-    queue.settle("a", 100.0)
-    queue.settle("unknown", 100.0)
-    assert served(queue) == ["a", "b"]
 
 
 def test_who_is_not_in_line_cannot_leave_it():
@@ -270,10 +283,8 @@ def test_when_nobody_waits_any_more_nothing_is_remembered():
     queue = FairQueue()
     push(queue, "a", "a", cost=50.0)
     push(queue, "b", "b", cost=60.0)
-    queue.pop()
-    queue.settle("a", 0.0)
-    queue.pop()
-    queue.settle("b", 0.0)
+    queue.settle(queue.pop(), 0.0)
+    queue.settle(queue.pop(), 0.0)
     assert (queue._flows, queue._idle, queue._heap) == ({}, {}, [])
 
 
@@ -284,8 +295,7 @@ def test_of_flows_that_come_and_go_only_the_latest_are_remembered():
     queue.pop()
     for n in range(2 * MOST_IDLE):
         push(queue, str(n), f"flow{n}", cost=5.0)
-        queue.pop()
-        queue.settle(f"flow{n}", 0.0)
+        queue.settle(queue.pop(), 0.0)
     assert len(queue._flows) <= MOST_IDLE + 1
 
 
@@ -305,9 +315,9 @@ def test_outdated_entries_never_outnumber_the_valid_ones():
     queue = FairQueue()
     for n in range(20):
         push(queue, str(n), f"f{n}")
-        queue.adopt(f"f{n}")
     for n in range(1000):
-        queue.settle(f"f{n % 20}", float(n))
-        queue.adopt(f"f{n % 20}")
+        place = Place("", 1.0)
+        queue.adopt(place, f"f{n % 20}")
+        queue.settle(place, float(n))
         assert len(queue._heap) <= 2 * 20 + SLACK
     assert served(queue) == [str(n) for n in range(20)]

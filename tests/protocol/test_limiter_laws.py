@@ -48,7 +48,7 @@ class DumbLine:
     def __init__(self):
         self.classes = [DumbQueue() for _ in range(3)]
         self.since = {}
-        self.known = set()  # leases that were served or adopted in this life
+        self.tickets = {}  # of the leases that were served or adopted in this life
         self.ageing = DumbAgeing(AGEING)
 
     def push(self, request, now):
@@ -69,18 +69,19 @@ class DumbLine:
         lease, turn = self.head(now)
         self.ageing.took(turn)
         assert lease == request.lease, "it was not its turn"
-        self.classes[request.priority].pop()
-        self.known.add(lease)
+        _, self.tickets[lease] = self.classes[request.priority].pop()
         del self.since[request.lease]
 
     def settle(self, request, correction):
-        if request.lease in self.known:
-            self.known.remove(request.lease)
-            self.classes[request.priority].settle(request.flow, correction)
+        ticket = self.tickets.pop(request.lease, None)
+        if ticket is not None:
+            self.classes[request.priority].settle(ticket, correction)
 
     def adopt(self, request):
-        self.known.add(request.lease)
         queue = self.classes[request.priority]
+        self.tickets[request.lease] = request.flow, 0
+        queue.times.setdefault(request.flow, 0)
+        queue.floors.setdefault(request.flow, 0.0)
         queue.weights[request.flow] = WEIGHTS.get(request.flow, 1.0)
         queue.tags.setdefault(request.flow, 0.0)
         queue.under_way[request.flow] = queue.under_way.get(request.flow, 0) + 1
