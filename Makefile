@@ -42,6 +42,7 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(PY) benchmarks/mailbox.py --out benchmarks/results/mailbox.json
+	$(PY) benchmarks/limiter.py --out benchmarks/results/limiter.json
 	$(PY) benchmarks/team.py --out benchmarks/results/team.json
 	$(PY) benchmarks/kit.py --out benchmarks/results/kit.json
 	$(PY) benchmarks/simulation.py --out benchmarks/results/simulation.json

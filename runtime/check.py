@@ -48,9 +48,11 @@ def check(path: str) -> int:
 
 
 def gaps(config: Config) -> Iterator[str]:
-    """Yield what *config* asks for and this version does not do yet, a line each."""
+    """Yield what *config* asks for and will not get, a line each."""
     if config.budget.usd is not None:
-        yield "budget.usd is not built yet in this version: nothing stops at it"
+        for name, model in config.model.items():
+            if model.price is None:
+                yield f"model.{name} has no price: its calls are refused while budget.usd is set"
     if config.executor.enabled is True:
         yield "executor is not built yet in this version: drafts are not run"
 
@@ -71,6 +73,8 @@ def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
         nobody = f"no agent: name its class in roles.{role}.agent, or register one in code"
         played = f"{pools[role]} agent(s), model {table.model}" if role in pools else nobody
         yield f"role {role}: {played}"
+    if config.budget.usd is not None:
+        yield f"budget: {config.budget.usd:g} USD in all"
     yield f"team: workflow {config.team.workflow}, plan {config.team.plan}, {config.team.max_rounds} rounds at most"
     yield from gaps(config)
     yield "ok"
