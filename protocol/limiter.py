@@ -189,13 +189,15 @@ class Limiter:
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
         """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
-        self._budget.write_off(holder)
+        runs = dict.fromkeys(ids.run_of(lease) for lease in self._budget.write_off(holder))
         for lease in [held for held in self._leases.values() if held.waiter.request.holder == holder]:
-            del self._leases[lease.waiter.request.lease]
+            del self._leases[lease.waiter.key]
             self._take_back(lease, lease.costs, now)
         for domain in self._domains.values():
             for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
-                domain.line.remove(waiter.request.lease, now)
+                domain.line.remove(waiter.key, now)
+            for run in runs:
+                domain.line.call_in(run, now)
         if self._heard_of(holder) and not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
         return self._serve_all(now)

@@ -144,10 +144,12 @@ class Budget:
             self._clear(held.run, held.account)
         return True
 
-    def write_off(self, holder: str) -> None:
-        """Count as spent whatever is held for leases of *holder*: their calls may have been made."""
-        for lease in [lease for lease, held in self._leases.items() if held.holder == holder]:
+    def write_off(self, holder: str) -> list[str]:
+        """Count as spent whatever is held for leases of *holder*, whose calls may have been made; return these."""
+        leases = [lease for lease, held in self._leases.items() if held.holder == holder]
+        for lease in leases:
             self.settle(lease, None)
+        return leases
 
     def holders(self) -> set[str]:
         """Return who holds leases."""
