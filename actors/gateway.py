@@ -133,13 +133,17 @@ class Gateway(Actor):
             case ChildRestarted(address=ids.LIMITER):
                 self._perform(decide.on_limiter_restarted())
             case ChildRestarted():
-                if message.address in self._others:  # the question may be lost with the instance that had it
-                    self.tell(message.address, AreYouFree(reply_to=self.address))
+                self._ask_again(message.address)
                 self._perform(decide.on_caller_back(message.address, now))
             case ChildFailed() | ChildStopped():
                 self._perform(decide.on_caller_gone(message.address, now, self._dice.random()))
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
+
+    def _ask_again(self, caller: str) -> None:
+        """Ask a caller of an earlier instance's time once more: the question may be lost with the instance that had it."""
+        if caller in self._others:
+            self.tell(caller, AreYouFree(reply_to=self.address))
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:

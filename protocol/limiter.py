@@ -31,7 +31,7 @@ from protocol.policies.token_bucket import TICK
 from protocol.signals import Acquire, Allow, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = ["DomainLimits", "Effect", "Ignored", "LeaseExpired", "Limiter", "Reply", "Wake"]
 
@@ -160,7 +160,9 @@ class Limiter:
         What it does not name it does not hold: that was an instance before it. The limiter before has charged them; of
         a call larger than the burst the debt is charged again.
         """
-        self._write_off(reaffirm.holder, {request.lease for request in reaffirm.leases}, now)
+        named = {request.lease for request in reaffirm.leases}
+        held = [key for key, lease in self._leases.items() if lease.waiter.request.holder == reaffirm.holder]
+        self._write_off([key for key in held if key not in named], now)
         for request in reaffirm.leases:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
@@ -191,11 +193,10 @@ class Limiter:
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
         """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
-        self._budget.write_off(holder)
-        self._write_off(holder, set(), now)
+        self._write_off(self._budget.held_by(holder), now)
         for domain in self._domains.values():
             for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
-                domain.line.remove(waiter.request.lease, now)
+                domain.line.remove(waiter.key, now)
         if self._heard_of(holder) and not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
         return self._serve_all(now)
@@ -330,15 +331,15 @@ class Limiter:
         if request.deadline is not None:
             lease.domain.expiries.set(request.lease, request.deadline + GRACE)
 
-    def _write_off(self, holder: str, named: set[str], now: float) -> None:
-        """Take back all that *holder* held, except what is *named*, as spent."""
-        for key, lease in [
-            (key, lease) for key, lease in self._leases.items() if lease.waiter.request.holder == holder
-        ]:
-            if key not in named:
-                del self._leases[key]
-                self._budget.settle(key, None)
+    def _write_off(self, gone: Iterable[str], now: float) -> None:
+        """Take these leases back as spent, and call in whoever they kept waiting."""
+        for key in gone:
+            self._budget.settle(key, None)
+            lease = self._leases.pop(key, None)
+            if lease is not None:
                 self._take_back(lease, lease.costs, now)
+            for domain in self._domains.values():
+                domain.line.call_in(ids.run_of(key), now)
 
     @staticmethod
     def _take_back(lease: _Lease, real: Costs, now: float) -> None:

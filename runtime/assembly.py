@@ -125,8 +125,12 @@ def timeout(seconds: float | None) -> float | None:
 
 
 def limits(config: Config) -> dict[str, DomainLimits]:
-    """Return the limits of each domain: a provider's key, or ``provider/model`` where the configuration narrows it."""
-    return {
+    """Return the limits of each domain: a provider's key, or ``provider/model`` where the configuration narrows it.
+
+    A provider without limits has as many calls in flight as there are callers: who is next is decided in one place.
+    """
+    usual = {provider: DomainLimits(concurrency=MOST_CALLERS) for provider in config.provider}
+    return usual | {
         domain: DomainLimits(
             requests_per_minute=table.requests_per_minute,
             requests_per_day=table.requests_per_day,

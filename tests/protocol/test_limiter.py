@@ -548,6 +548,14 @@ def test_who_stands_aside_is_forgotten_with_a_dead_holder():
     assert granted(limiter_.on_settle(Settle(lease="a/0#1", outcome=Outcome.UNSENT), 0.0)) == []
 
 
+def test_who_stands_aside_is_called_in_when_the_holder_of_the_run_s_calls_dies():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", calls=1), 0.0)
+    limiter_.on_acquire(ask("a/0#1", holder="dead"), 0.0)
+    limiter_.on_acquire(ask("a/1#1"), 0.0)
+    assert granted(limiter_.on_holder_gone("dead", 0.0)) == ["a/1#1"]
+
+
 def test_a_budget_that_is_raised_lets_in_who_stands_aside():
     limiter_ = limiter()
     limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
