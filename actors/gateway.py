@@ -133,8 +133,7 @@ class Gateway(Actor):
             case ChildRestarted(address=ids.LIMITER):
                 self._perform(decide.on_limiter_restarted())
             case ChildRestarted():
-                if message.address in self._others:  # the question may be lost with the instance that had it
-                    self.tell(message.address, AreYouFree(reply_to=self.address))
+                self._ask_again(message.address)
                 self._perform(decide.on_caller_back(message.address, now))
             case ChildFailed() | ChildStopped():
                 self._perform(decide.on_caller_gone(message.address, now, self._dice.random()))
@@ -167,6 +166,11 @@ class Gateway(Actor):
                     self.tell(caller, Stop(reason="one caller too many"))
                 case _:
                     assert_never(effect)
+
+    def _ask_again(self, caller: str) -> None:
+        """Ask a caller of an earlier instance once more: it was restarted, and the question may be lost with it."""
+        if caller in self._others:
+            self.tell(caller, AreYouFree(reply_to=self.address))
 
     def _hold(self, call: ChatCall) -> None:
         """Keep the call in the mailbox, which outlives this instance."""
