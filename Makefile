@@ -47,6 +47,8 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(PY) benchmarks/mailbox.py --out benchmarks/results/mailbox.json
 	$(PY) benchmarks/team.py --out benchmarks/results/team.json
+	$(PY) benchmarks/kit.py --out benchmarks/results/kit.json
+	$(PY) benchmarks/simulation.py --out benchmarks/results/simulation.json
 	$(PY) benchmarks/table.py
 
 explore: $(VENV)/.dev

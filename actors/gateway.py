@@ -180,9 +180,7 @@ class Gateway(Actor):
         mailbox.held[call.step] = call
 
     def _let_go(self, step: str) -> None:
-        held = self.actor_inbox.held
-        if held is not None:
-            self.when_done(partial(held.pop, step, None))
+        self.when_done(partial((self.actor_inbox.held or {}).pop, step, None))
 
 
 def step_of(message: Any) -> str | None:

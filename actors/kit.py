@@ -74,16 +74,16 @@ class ActorTestKit:
         self.model = model if isinstance(model, ScriptedModel) else ScriptedModel(model)
         plan = faults if isinstance(faults, FaultPlan) else FaultPlan(tuple(faults))
         if stage is not None and (seed is not None or plan.faults or wire):
-            raise TypeError(
-                "seed, faults and wire are what a simulation is made with; another stage has its own, or none"
-            )
+            raise TypeError("seed, faults and wire make a simulation; another stage has its own, or none")
         self.dispatcher = stage or SimulatedDispatcher(seed, faults=plan if plan.faults else None, wire=wire)
         self.rig = Rig(self.dispatcher, self.model, Settings(limits, models, backoff))
         self.directory = self.rig.directory
         self.dead_letters = self.rig.dead_letters
         self.failures = self.rig.failures
         self.progress = self.rig.progress
+        self._played = ("" if seed is None else f", seed {seed}") + (f", {plan.encode()}" if plan.faults else "")
         self._opened: list[str] = []
+        self._told: str | None = None
         self.settle()
 
     def __enter__(self) -> Self:
@@ -225,7 +225,10 @@ class ActorTestKit:
         self.settle()
 
     def restart(self, address: str) -> None:
-        """Put a new instance in the place of the actor at *address*, as its supervisor does after a failure."""
+        """Put a new instance in the place of the actor at *address*, without a failure that anybody hears of.
+
+        For agents, workflows and actors of your own; parts of the system watch each other's failures: :meth:`crash`.
+        """
         self.tell(address, Restart())
         self.settle()
 
@@ -303,16 +306,20 @@ class ActorTestKit:
         raise AssertionError(f"{text}\n\n{self.sequence()}")
 
     def sequence(self, last: int = SHOWN) -> str:
-        """Return the *last* messages as a sequence: virtual seconds, from, to, type, id, content."""
-        return f"the last {last} messages:\n{self.rig.sequence.last(last)}"
+        """Return the *last* messages as a sequence: virtual seconds, from, to, type, id, content.
+
+        Its first line names the seed and the faults that it came from.
+        """
+        return f"the last {last} messages{self._played}:\n{self.rig.sequence.last(last)}"
 
     def _letters(self) -> str:
         told = (f"{letter.to}: {brief(letter.message)} ({letter.reason})" for letter in self.dead_letters)
         return "; ".join(told) or "none"
 
     def _strict(self) -> None:
-        blame = self.model.blame() or self.rig.collapsed
+        blame = self.model.blame() or (self.rig.collapsed if self._told is None else None)
         if blame is not None:
+            self._told = self.rig.collapsed
             cause, self.model.errors = self.model.errors, []
             try:
                 self.fail(blame)

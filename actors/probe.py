@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from actors.base import Actor
 from actors.conversations import as_text
 from actors.directory import answer_to
-from actors.sequence import brief
+from actors.sequence import brief, in_full
 from protocol import ids
 from protocol.messages import AgentMessage, TaskResult, failed
 from protocol.signals import Reaffirmed, TaskSettled, WhoHolds
@@ -62,7 +62,7 @@ class TestProbe(Actor):
             self._kit.fail(f"{self.address} got nothing within {within:g} s; {what} was expected")
         message = self.received[0]
         if not is_wanted(message, wanted):
-            self._kit.fail(f"{self.address} got {brief(message)}; {what} was expected\nin full: {message!r}")
+            self._kit.fail(f"{self.address} got {brief(message)}; {what} was expected\nin full: {in_full(message)}")
         return self.received.pop(0)
 
     def expect_nothing(self, *, for_: float = 0.0) -> None:

@@ -7,7 +7,7 @@ test with what was asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -63,7 +63,7 @@ class ModelCall(Struct, frozen=True, kw_only=True):
 
 When = Callable[[ModelCall], bool] | str
 """A predicate on the call, or a regular expression searched for in its last message."""
-Said = Answer | Slow | list[Any] | Callable[[ModelCall], Any]
+Said = Answer | Slow | Sequence[Any] | Callable[[ModelCall], Any]
 """One answer for every call, a list used up in order, or a function of the call."""
 
 
@@ -73,9 +73,12 @@ class Rule:
     def __init__(self, role: str | None, said: Said, when: When | None) -> None:
         self.role = role
         self.when = re.compile(when, re.DOTALL) if isinstance(when, str) else when
-        self.total = len(said) if isinstance(said, list) else None
-        self.left: list[Any] | None = list(said) if isinstance(said, list) else None
         self.said = said
+        self.left: list[Any] | None = list(said) if isinstance(said, list | tuple) else None
+        self.total = len(self.left or ())
+        for each in [said] if self.left is None else self.left:
+            if not callable(each):
+                as_answer(each.answer if isinstance(each, Slow) else each)  # a script that cannot be is refused here
 
     def wants(self, call: ModelCall) -> bool:
         """Tell whether this rule is meant for *call*, with an answer left or without."""
@@ -121,7 +124,7 @@ class ScriptedModel:
 
         *when* is a predicate on the :class:`ModelCall`, or a regular expression searched for in its last message. A
         rule with *when* goes before those without; otherwise the first that was given goes first, and a list that is
-        used up gives way to the next.
+        used up gives way to the next. Raises ``TypeError`` for what no provider can say.
         """
         rule = Rule(None if role is None else str(role), said, when)
         first_plain = next((n for n, known in enumerate(self._rules) if known.when is None), len(self._rules))
@@ -171,8 +174,8 @@ class ScriptedModel:
 
 
 def _given_up(why: str) -> CallFailure:
-    """Return a failure that is not tried again, so that the test ends and can tell *why*."""
-    return CallFailure(kind=ErrorKind.INTERNAL, message=f"the scripted model has no answer; {why}", should_retry=False)
+    """Return a failure of a kind that is not tried again, so that the test ends and can tell *why*."""
+    return CallFailure(kind=ErrorKind.INTERNAL, message=f"the scripted model has no answer; {why}")
 
 
 def _with_usage(call: ModelCall, answer: ChatReply | CallFailure) -> ChatReply | CallFailure:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from msgspec import Raw, Struct, structs
+
 from protocol.chat import CallFailure, ChatReply
 from protocol.messages import AgentMessage, TaskResult
 from protocol.signals import Answer, ChatCall, ChatResult, Perform, Performed, RunEnded
@@ -76,6 +78,20 @@ def brief(message: Any) -> str:
         return shortened(f"{type(message).__name__} {message!r}")
     id_ = next((value for name in _IDS if isinstance(value := getattr(message, name, None), str) and value), "")
     return " ".join(part for part in (type(message).__name__, id_, shortened(_content(message))) if part)
+
+
+def in_full(message: Any) -> str:
+    """Return a message with all it holds, save fields that say nothing; a payload as the JSON that it is."""
+    if not isinstance(message, Struct):
+        return repr(message)
+    parts = []
+    for field in structs.fields(message):
+        value = getattr(message, field.name)
+        if isinstance(value, Raw):
+            value = bytes(value).decode(errors="replace")
+        if value not in (field.default, "", None, {}, ()):
+            parts.append(f"{field.name}={value!r}")
+    return f"{type(message).__name__}({', '.join(parts)})"
 
 
 def shortened(text: str) -> str:

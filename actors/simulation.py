@@ -10,6 +10,7 @@ that cannot be is the failure of its sender's turn.
 
 from __future__ import annotations
 
+from collections import deque
 from heapq import heappop, heappush
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -41,7 +42,9 @@ MANY_TURNS = 1_000_000
 class SimulatedDispatcher:
     """Executes actors in the caller's thread. ``seed=None`` delivers in the order of sending.
 
-    *trace* gets one line for each message that is delivered, before it is handled (``actors/trace.py``).
+    *trace* gets one line for each message that is delivered, before it is handled (``actors/trace.py``). *cost* gives
+    the microseconds that the one simulated processor needs for a turn: then time passes in every turn, and timers come
+    due while mail waits. Without it a turn takes no time, and a timer waits until all mail is handled.
     """
 
     def __init__(
@@ -51,17 +54,25 @@ class SimulatedDispatcher:
         faults: FaultPlan | None = None,
         wire: bool = False,
         trace: Callable[[bytes], object] | None = None,
+        cost: Callable[[Mailbox, Any], int] | None = None,
     ) -> None:
         self.micros = 0
         self.turns = 0
         self._random = None if seed is None else Random(seed)  # noqa: S311 (reproducible, no secret)
-        self._tokens: list[Mailbox] = []
+        self._tokens: deque[Mailbox] | list[Mailbox]
+        if seed is None:
+            line: deque[Mailbox] = deque()
+            self._tokens = line
+            self._pick: Callable[[], Mailbox] = line.popleft
+        else:
+            self._tokens, self._pick = [], self._draw
         self._heap: list[tuple[int, int, Mailbox, Timed | None]] = []
         self._sequence = 0
         self._faults = None if faults is None else Faults(faults)
         self._stalled: dict[Mailbox, int] = {}  # the wake tokens that each of them is owed when it goes on
         self._wire = wire
         self._trace = trace
+        self._cost = cost
 
     def spawn(self, spec: ActorSpec, directory: Directory) -> pykka.ActorRef[Actor]:
         """Make the actor of *spec*."""
@@ -102,6 +113,8 @@ class SimulatedDispatcher:
 
     def step(self) -> bool:
         """Execute one turn; return False when no message waits."""
+        if self._cost is not None and self._heap and self._heap[0][0] <= self.micros:
+            self._fire_due()
         while self._tokens:
             mailbox = self._pick()
             if mailbox in self._stalled:
@@ -146,6 +159,17 @@ class SimulatedDispatcher:
             self._fire()
         self.micros = max(self.micros, end)
 
+    def work(self, turns: int) -> bool:
+        """Execute up to *turns* turns and skip idle time between them; return False when nothing is left to do."""
+        end = self.turns + turns
+        while self.turns < end:
+            if self.step():
+                continue
+            if self.next_timer() is None:
+                return False
+            self._ring()
+        return True
+
     def run(self, *, until: float = float("inf")) -> None:
         """Settle and skip idle time until no timer is left, or virtual time would pass *until* seconds."""
         self.settle()
@@ -154,10 +178,9 @@ class SimulatedDispatcher:
 
     # --- inside
 
-    def _pick(self) -> Mailbox:
+    def _draw(self) -> Mailbox:
         tokens = self._tokens
-        if self._random is None:
-            return tokens.pop(0)
+        assert self._random is not None
         index = int(self._random.random() * len(tokens))
         tokens[index], tokens[-1] = tokens[-1], tokens[index]
         return tokens.pop()
@@ -178,6 +201,8 @@ class SimulatedDispatcher:
                 actor.rewrite(self.across)
         except BaseException as error:  # noqa: BLE001 (as on threads: one actor's SystemExit is that actor's failure)
             failure = error
+        if self._cost is not None:
+            self.micros += self._cost(mailbox, item)
         if isinstance(fault, Lose):
             self._lose(mailbox, f"lost for good: {failure}")
         finish(actor, item, failure)
@@ -186,13 +211,25 @@ class SimulatedDispatcher:
         return timed is None or (mailbox.actor is not None and mailbox.actor.wants(timed))
 
     def _fire(self) -> None:
+        self._ring()
+        self.settle()
+
+    def _ring(self) -> None:
         due, _, mailbox, timed = heappop(self._heap)
         self.micros = max(self.micros, due)
+        self._put(mailbox, timed)
+
+    def _fire_due(self) -> None:
+        while self._heap and self._heap[0][0] <= self.micros:
+            _, _, mailbox, timed = heappop(self._heap)
+            if self._live(mailbox, timed):
+                self._put(mailbox, timed)
+
+    def _put(self, mailbox: Mailbox, timed: Timed | None) -> None:
         if timed is None:
-            self._tokens += [mailbox] * self._stalled.pop(mailbox)
+            self._tokens.extend([mailbox] * self._stalled.pop(mailbox))
         else:
             mailbox.put(timed)
-        self.settle()
 
     def _set(self, mailbox: Mailbox, seconds: float, timed: Timed | None) -> None:
         self._sequence += 1

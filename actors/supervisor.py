@@ -90,7 +90,7 @@ class Supervisor(Actor):
         match lost:
             case AgentMessage():
                 self._directory.bounce(lost, ErrorKind.INTERNAL, error)
-            case StartRun():
+            case StartRun() if ids.workflow_address(lost.run) not in self._directory.mailboxes:
                 self._refuse(lost, error, ErrorKind.INTERNAL)
             case CancelStep() | CancelRun() | RunEnded() | ChildStopped():
                 self.actor_inbox.put_back(lost)

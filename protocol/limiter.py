@@ -83,6 +83,8 @@ Effect = Reply | Wake | Ignored
 
 Costs = tuple[int, int, int, int]
 """Requests, tokens, input tokens, output tokens: what the index of a meter counts in."""
+RATES = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute")
+"""The key of each meter's limit, by its index."""
 
 
 class _Waiter(NamedTuple):
@@ -125,6 +127,14 @@ class _Domain:
         for index, bucket in self.meters:
             wait = max(wait, bucket.wait(costs[index], now))
         return wait
+
+    def obstacle(self, costs: Costs, now: float) -> str:
+        """Return the name of what a call with *costs* waits for longest."""
+        if self.in_flight >= self.concurrency:
+            return "concurrency"
+        waits = {"blocked": self.blocked_until - now + 2 * TICK}  # a block drains the requests to the same instant
+        waits |= {RATES[index]: bucket.wait(costs[index], now) for index, bucket in self.meters}
+        return max(waits, key=waits.__getitem__)
 
     def take(self, costs: Costs, now: float) -> None:
         """Take *costs* from every meter, and one place in flight."""
@@ -251,6 +261,11 @@ class Limiter:
     def in_flight(self, domain: str) -> int:
         """Return how many leases of *domain* are held."""
         return self._domains[domain].in_flight if domain in self._domains else 0
+
+    def obstacles(self, now: float) -> dict[str, str]:
+        """Return what the first in the line of each domain waits for: the key of a limit, or ``blocked`` by a 429."""
+        waiting = [domain for domain in self._domains.values() if domain.line]
+        return {domain.name: domain.obstacle(domain.line.head().costs, now) for domain in waiting}
 
     # --- inside
 

@@ -20,7 +20,6 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 NOT_BUILT = "is not built yet in this version"
 LATER_COMMANDS = {
     "init": "write a commented team.toml",
-    "simulate": "run a team in virtual time",
     "bench": "compare schedulers under a rate limit",
     "resume": "finish interrupted runs from the journal",
     "show": "show a recorded run",
@@ -108,6 +107,12 @@ def _fake_server(options: argparse.Namespace) -> int:
     return serve(arguments)
 
 
+def _simulate(options: argparse.Namespace) -> int:
+    from runtime.simulate import simulate  # noqa: PLC0415 (as above)
+
+    return simulate(options)
+
+
 def _later(options: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(options.rest):
         print_out(f"python -m runtime {options.name}: {LATER_COMMANDS[options.name]}\n\n{options.name} {NOT_BUILT}")
@@ -137,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     fake.add_argument("--port", type=_port, default=0, metavar="N", help="0 (the default) chooses a free one")
     fake.add_argument("--script", metavar="F", help="TOML or JSON file with latencies and faults")
     fake.set_defaults(command=_fake_server)
+    _add_simulate(commands)
     for name, text in LATER_COMMANDS.items():
         later = commands.add_parser(name, help=f"{text} (not built yet)", add_help=False, prefix_chars="\0")
         later.add_argument("rest", nargs=argparse.REMAINDER)
@@ -178,9 +184,32 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.set_defaults(command=_run)
 
 
+def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    simulation = commands.add_parser("simulate", help="run many workflows in virtual time", formatter_class=_narrow)
+    add = simulation.add_argument
+    add("--config", metavar="F", help="a TOML configuration; without it a built-in one")
+    add("--workflows", type=_count, default=100, metavar="N", help="how many (default 100)")
+    add("--seed", type=_seed, default=0, metavar="S", help="chooses latencies and faults (default 0)")
+    add("--trace", metavar="F", help="write a line for each delivered message to F")
+    add("--json", action="store_true", help="one JSON document on standard output")
+    simulation.set_defaults(command=_simulate)
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workflows (1 to 1000000)")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed (a whole number of 0 or more)")
     return int(text)
 
 

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from protocol.errors import ConfigError
 from runtime.config_check import check, check_variable, merged
 from runtime.defaults import MAX_TOKENS, ON_EMBEDDED, ROLES
+from runtime.simulation_settings import Simulation
 from runtime.tables import Wrong, did_you_mean, one_line, read
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     budget: Budget = Budget()
     executor: Executor = Executor()
     system: System = System()
+    simulation: Simulation = Simulation()
 
     # --- doors
 

@@ -59,13 +59,14 @@ def _kit(model: ScriptedModel, *, threads: bool = False, **options: Any) -> Acto
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Show the last messages of every kit among the fixtures of a test that failed, whatever failed it."""
     outcome: Any = yield
     report = outcome.get_result()
     home = sys.modules.get("actors.kit")
-    if home is None or report.when != "call" or not report.failed:
+    if home is None or call.excinfo is None or report.when != "call" or not report.failed:
         return
+    said = str(call.excinfo.value)
     for value in getattr(item, "funcargs", {}).values():
-        if isinstance(value, home.ActorTestKit) and (told := value.sequence()) not in report.longreprtext:
+        if isinstance(value, home.ActorTestKit) and (told := value.sequence()) not in said:
             report.sections.append(("actor_kit", told))

@@ -6,10 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from actors import Workflow
 from actors.directory import ActorSpec, Directory
 from actors.fault_plan import Crash, Delay, FaultPlan, Faults, Lose, Stall
 from actors.simulation import SimulatedDispatcher
 from actors.testing import ActorTestKit
+from actors.worker import CREW
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.messages import failed
@@ -279,8 +281,7 @@ def test_without_a_plan_nothing_has_struck():
 
 @pytest.mark.parametrize("payload", [Elapsed(), failed("run/0", ErrorKind.STUCK, "no")])
 def test_a_recorder_that_crashes_when_it_has_recorded_an_answer_delivers_it_all_the_same(payload):
-    kit = ActorTestKit()
-    kit.dispatcher._faults = Faults(FaultPlan((Crash(ids.RECORDER, 1),)))
+    kit = faulty_kit(Crash(ids.RECORDER, 1))
     probe = kit.probe("probe")
     kit.tell(ids.RECORDER, Answer(to="probe", step="run/0", kind="pause", fingerprint="f", payload=payload))
     kit.settle()
@@ -289,11 +290,37 @@ def test_a_recorder_that_crashes_when_it_has_recorded_an_answer_delivers_it_all_
 
 
 def test_a_second_answer_that_crashes_the_recorder_does_not_take_the_place_of_the_first():
-    kit = ActorTestKit()
-    kit.dispatcher._faults = Faults(FaultPlan((Crash(ids.RECORDER, 2),)))
+    kit = faulty_kit(Crash(ids.RECORDER, 2))
     probe = kit.probe("probe")
     for error in ("first", "second"):
         answer = Answer(to="probe", step="run/0", kind="call", fingerprint="f", payload=Returned(error=error))
         kit.tell(ids.RECORDER, answer)
     kit.settle()
     assert [message.payload.error for message in probe.received] == ["first"]
+
+
+class Counting(Workflow):
+    async def run(self, task):
+        return await self.gather(*(self.call(len, task + "x" * n) for n in range(3)))
+
+
+@pytest.mark.parametrize("at", range(1, 7))
+def test_workers_whose_crew_crashes_at_whatever_message_give_each_answer_once(at):
+    kit = faulty_kit(Crash(CREW, at))
+    assert kit.run(Counting, "task", run="run").output == "[4,5,6]"
+    assert kit.dispatcher.fired == (Crash(CREW, at),)
+    kit.expect_idle()
+
+
+def test_a_run_whose_start_crashes_the_supervisor_after_it_was_begun_is_not_refused():
+    kit, lines = faulty_kit(Crash(ids.SUPERVISOR, 1)), []
+    kit.dispatcher._trace = lines.append
+    assert kit.run(Counting, "task", run="run").success
+    assert kit.dispatcher.fired == (Crash(ids.SUPERVISOR, 1),)
+    assert sum(b'"desk","RunEnded"' in line for line in lines) == 1
+
+
+def faulty_kit(*faults) -> ActorTestKit:
+    kit = ActorTestKit()
+    kit.dispatcher._faults = Faults(FaultPlan(faults))
+    return kit

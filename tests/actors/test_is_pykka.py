@@ -86,7 +86,7 @@ class Threaded:
             thread.join(timeout=TIMEOUT)
 
 
-@pytest.fixture(params=["simulated", "shared", "pinned"])
+@pytest.fixture(params=["simulated", *(pytest.param(kind, marks=pytest.mark.waits) for kind in ("shared", "pinned"))])
 def house(request):
     kinds = {"shared": SharedDispatcher, "pinned": PinnedDispatcher}
     house = Simulated() if request.param == "simulated" else Threaded(kinds[request.param]())

@@ -130,6 +130,7 @@ def test_a_seal_between_append_and_look_loses_nothing_and_counts_once(mailbox):
     assert [letter.message for letter in mailbox.directory.dead] == [1]
 
 
+@pytest.mark.waits
 @pytest.mark.usefixtures("impatient")
 def test_senders_and_a_seal_in_other_threads_lose_nothing(mailbox):
     def send(sender):
@@ -156,6 +157,7 @@ def test_a_drain_that_finds_an_item_gone_looks_on_for_the_others(mailbox):
     assert [letter.message for letter in mailbox.directory.dead] == [1]
 
 
+@pytest.mark.waits
 @pytest.mark.usefixtures("impatient")
 def test_the_first_senders_of_a_lane_agree_on_one_lane():
     for _ in range(100):

@@ -297,6 +297,7 @@ print(hashlib.sha256(b"".join(traced())).hexdigest())
 
 
 @pytest.mark.slow
+@pytest.mark.waits
 def test_law_9_a_trace_is_the_same_in_processes_of_other_hash_seeds():
     def digest(seed: str) -> str:
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "."}

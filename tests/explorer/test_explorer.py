@@ -14,7 +14,7 @@ import pytest
 from actors.fault_plan import Crash, Delay, Lose, Stall
 from protocol.chat import ChatRequest
 from protocol.messages import AgentMessage
-from protocol.signals import Acquire, Amount, CancelStep, Granted, Perform, TaskSettled
+from protocol.signals import Acquire, Amount, CancelStep, Granted, Perform, StartRun, TaskSettled
 from tests.explorer.__main__ import main
 from tests.explorer.explore import Finding
 from tests.explorer.plants import planted
@@ -28,6 +28,7 @@ TASK = AgentMessage(sender="a", recipient="b", content="c", message_id="run/0")
 PERFORM = Perform(call="run/0#1", request=ChatRequest(model="m", messages=()), timeout=1.0, reply_to="gateway")
 SETTLED = TaskSettled(agent="a", step="run/0")
 CALL_CANCELLED = CancelStep(step="run/0")
+START = StartRun(run="run", task="t", workflow="w", reply_to="desk")
 GRANTED = Granted(lease="run/0#1")
 ACQUIRE = Acquire(lease="run/0#1", domain="main", amount=Amount(), holder="gateway", reply_to="gateway")
 ROOT = Path(__file__).parents[2]
@@ -173,6 +174,7 @@ def test_a_plan_of_ones_own_takes_the_place_of_the_seeds():
         (Crash("worker/pinned/0", 1), TASK, False),
         (Crash("supervisor", 1), TASK, False),
         (Crash("supervisor", 1), SETTLED, True),
+        (Crash("supervisor", 1), START, True),
         (Crash("gateway", 1), CALL_CANCELLED, True),
         (Crash("gateway", 1), GRANTED, False),
         (Crash("limiter", 1), GRANTED, True),

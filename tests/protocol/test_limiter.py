@@ -491,3 +491,37 @@ def test_no_call_takes_longer_than_its_turn_needs():
         order += granted(effects)
     assert order == [f"{n}#1" for n in range(200)]
     assert now == pytest.approx(195 * 0.2, rel=0.01)
+
+
+# --- what can be looked at
+
+
+def test_where_nobody_waits_there_is_no_obstacle():
+    limiter_ = limiter(concurrency=1)
+    limiter_.on_acquire(ask("a#1"), 0.0)
+    assert limiter_.obstacles(0.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "obstacle"),
+    [
+        ({"concurrency": 1, "requests_per_minute": 60, "burst": 1}, "concurrency"),
+        ({"requests_per_minute": 60, "burst": 1}, "requests_per_minute"),
+        ({"requests_per_minute": 6000, "burst": 1, "output_tokens_per_minute": 100}, "output_tokens_per_minute"),
+        ({"requests_per_minute": 60, "burst": 1, "input_tokens_per_minute": 1e6}, "requests_per_minute"),
+        ({"tokens_per_minute": 100}, "tokens_per_minute"),
+    ],
+)
+def test_the_obstacle_is_what_the_first_in_line_waits_for_longest(limits, obstacle):
+    limiter_ = limiter(**limits)
+    for lease in ("a#1", "b#1", "c#1"):
+        limiter_.on_acquire(ask(lease, tokens=5, output=10), 0.0)
+    assert limiter_.obstacles(0.0) == {D: obstacle}
+
+
+def test_after_a_429_the_obstacle_is_the_block():
+    limiter_ = limiter(requests_per_minute=6000, burst=10)
+    limiter_.on_acquire(ask("a#1"), 0.0)
+    limiter_.on_settle(Settle(lease="a#1", outcome=Outcome.THROTTLED, retry_after=5.0), 0.0)
+    limiter_.on_acquire(ask("b#1"), 1.0)
+    assert limiter_.obstacles(1.0) == {D: "blocked"}
