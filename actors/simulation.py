@@ -1,7 +1,8 @@
 """The simulated dispatcher: no threads, no clock. A seeded scheduler picks who is next; time is virtual.
 
 The very same actors run here as on threads. With the same seed and the same inputs the same turns happen in the same
-order. Time is kept in integer microseconds and moves only when nothing is left to do at the present instant.
+order. Time is kept in integer microseconds and moves only when nothing is left to do at the present instant, or as a
+simulated processor works.
 
 A :class:`~actors.fault_plan.FaultPlan` crashes, stalls and loses actors and delays their timers. With ``wire`` every
 message that an actor sends is written as bytes and read again, as if the receiver were on another machine: a message
@@ -61,9 +62,9 @@ class SimulatedDispatcher:
         self._random = None if seed is None else Random(seed)  # noqa: S311 (reproducible, no secret)
         self._tokens: deque[Mailbox] | list[Mailbox]
         if seed is None:
-            line: deque[Mailbox] = deque()
-            self._tokens = line
-            self._pick: Callable[[], Mailbox] = line.popleft
+            ready: deque[Mailbox] = deque()
+            self._tokens = ready
+            self._pick: Callable[[], Mailbox] = ready.popleft
         else:
             self._tokens, self._pick = [], self._draw
         self._heap: list[tuple[int, int, Mailbox, Timed | None]] = []
@@ -117,7 +118,7 @@ class SimulatedDispatcher:
             self._fire_due()
         while self._tokens:
             mailbox = self._pick()
-            if mailbox in self._stalled:
+            if self._stalled and mailbox in self._stalled:
                 self._stalled[mailbox] += 1
                 continue
             try:

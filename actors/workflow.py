@@ -21,7 +21,18 @@ from protocol.awaited import fingerprint
 from protocol.errors import Cancelled, ErrorKind
 from protocol.ledger import Ledger
 from protocol.messages import Accepted, Summary, TaskResult, WorkflowResult
-from protocol.signals import Answer, CancelRequested, CancelRun, Progress, Recall, Recalled, RunEnded, StartRun
+from protocol.signals import (
+    Allow,
+    Answer,
+    CancelRequested,
+    CancelRun,
+    Forget,
+    Progress,
+    Recall,
+    Recalled,
+    RunEnded,
+    StartRun,
+)
 
 if TYPE_CHECKING:
     from protocol.awaited import Step
@@ -33,7 +44,10 @@ OWN = frozenset({"max_parallel", "run", "salvage"})
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What a workflow may return in place of a text: its output, and whether the whole counts as a success."""
+    """What a workflow may return in place of a text: its output, and whether the whole counts as a success.
+
+    ``error`` and ``error_kind`` say why not; of a success they are left out.
+    """
 
     output: str
     success: bool = True
@@ -50,7 +64,7 @@ class Workflow(Conversational):
     """Base of every workflow. Subclasses implement :meth:`run`; ``name`` is what they are registered by."""
 
     max_parallel: int | None = None
-    """How many tasks of one run may be under way at once; None: no bound."""
+    """How many tasks of one run, and how many of its calls, may be under way at once; None: no bound."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -103,6 +117,8 @@ class Workflow(Conversational):
             error = "its workflow did not return from its code; it may await steps, never block"
             self._end(self._salvaged(ErrorKind.STUCK, error))
             return
+        if self._bounded():
+            self.tell(ids.LIMITER, Allow(run=start.run, nano_usd=start.max_cost, calls=self.max_parallel))
         if start.timeout is not None:
             self._deadline = self._began + start.timeout
             self.after(start.timeout, Deadline(), key="deadline")
@@ -254,8 +270,8 @@ class Workflow(Conversational):
             correlation_id=self._start.run,
             success=outcome.success,
             output=outcome.output,
-            error=outcome.error,
-            error_kind=outcome.error_kind,
+            error=None if outcome.success else outcome.error,
+            error_kind=None if outcome.success else outcome.error_kind,
             results=tuple(self.results),
             accepted=outcome.accepted,
             summary=self._summary(talk),
@@ -264,6 +280,13 @@ class Workflow(Conversational):
         ended = RunEnded(run=self._start.run, result=result)
         self.tell(self._start.reply_to, ended)
         self.tell(ids.SUPERVISOR, ended)
+        if self._bounded():
+            self.tell(ids.LIMITER, Forget(run=self._start.run))
+
+    def _bounded(self) -> bool:
+        """Tell whether the limiter, where there is one, has bounds of this run to keep."""
+        bounds = (self._start.max_cost, self.max_parallel)
+        return bounds != (None, None) and ids.LIMITER in self._directory.mailboxes
 
     def _summary(self, talk: Talk | None) -> Summary:
         good = sum(1 for result in self.results if result.success)

@@ -6,7 +6,7 @@ The latency that the simulation is given is that of the server as a bare socket 
 
 Speed: ``python -m runtime simulate`` with 100, 1,000 and 10,000 workflows in processes of their own, and bare messages.
 
-    python benchmarks/simulation.py [--rounds N] [--only agreement|speed] [--out benchmarks/results/simulation.json]
+    python benchmarks/simulation.py [--rounds N] [--only team|drawn|speed] [--out benchmarks/results/simulation.json]
 """
 
 from __future__ import annotations
@@ -198,15 +198,18 @@ def compare(case: dict, rounds: int, extra: float) -> dict:
     }
 
 
-def agreement(rounds: int) -> dict:
+def agreement(rounds: int, which: tuple[str, ...], before: dict) -> dict:
+    """Return the rows of the cases *which*, among the rows that there were before."""
     extra = overhead()
-    cases = [*(team_case(workflows) for workflows in (16, 128)), *(drawn_case(seed) for seed in DRAWN)]
-    rows = []
-    for case in cases:
+    rows = {row["name"]: row for row in before.get("rows", ())}
+    team_cases = [team_case(workflows) for workflows in (16, 128)]
+    drawn_cases = [drawn_case(seed) for seed in DRAWN]
+    for case in (*(team_cases if "team" in which else ()), *(drawn_cases if "drawn" in which else ())):
         case["warm"] = 0 if case["faults"] else 1
-        rows.append(compare(case, rounds, extra))
-        print(json.dumps(rows[-1]), file=sys.stderr)
-    return {"server_overhead_ms": round(extra * 1000.0, 2), "rows": rows}
+        rows[case["name"]] = row = compare(case, rounds, extra)
+        print(json.dumps(row), file=sys.stderr)
+    order = [case["name"] for case in (*team_cases, *drawn_cases) if case["name"] in rows]
+    return {"server_overhead_ms": round(extra * 1000.0, 2), "rows": [rows[name] for name in order]}
 
 
 # --- speed
@@ -274,7 +277,7 @@ def bare(messages: int = 300_000) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", choices=["agreement", "speed"])
+    parser.add_argument("--only", choices=["team", "drawn", "speed"])
     parser.add_argument("--out")
     parser.add_argument("--real", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
@@ -285,8 +288,9 @@ def main() -> None:
     out = Path(options.out) if options.out else None
     result = json.loads(out.read_text(encoding="utf-8")) if out is not None and out.exists() else {}
     if options.only != "speed":
-        result["agreement"] = agreement(options.rounds)
-    if options.only != "agreement":
+        which = ("team", "drawn") if options.only is None else (options.only,)
+        result["agreement"] = agreement(options.rounds, which, result.get("agreement", {}))
+    if options.only in {None, "speed"}:
         result["speed"] = speed()
     text = json.dumps(result, indent=1)
     if out is not None:

@@ -151,7 +151,7 @@ class Forget(Struct, frozen=True, kw_only=True, tag=True):
 class StartRun(Struct, frozen=True, kw_only=True, tag=True):
     """Start the workflow registered as *workflow* for *run*.
 
-    ``timeout`` in seconds; ``to`` sends the task straight to a role.
+    ``timeout`` in seconds, ``max_cost`` in nano-dollars, None for no bound; ``to`` sends the task straight to a role.
     """
 
     run: str
@@ -161,6 +161,7 @@ class StartRun(Struct, frozen=True, kw_only=True, tag=True):
     priority: int = Priority.NORMAL
     flow: str = ""
     timeout: float | None = None
+    max_cost: int | None = None
     reply_to: str
 
 
@@ -229,13 +230,13 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag=True):
 # --- limiter ----------------------------------------------------------------------------------------------------------
 
 
-class Amount(Struct, frozen=True, kw_only=True):
-    """What one call is expected to use of each resource."""
+class Amount(Struct, frozen=True, kw_only=True, gc=False):
+    """What one call is expected to use of each resource; of money the most it can cost, None: nobody knows."""
 
     requests: int = 1
     input_tokens: int = 0
     output_tokens: int = 0
-    nano_usd: int = 0
+    nano_usd: int | None = 0
 
 
 class Outcome(StrEnum):
@@ -249,7 +250,7 @@ class Outcome(StrEnum):
     UNSENT = "unsent"  # never reached the provider: everything comes back
 
 
-class Acquire(Struct, frozen=True, kw_only=True, tag=True):
+class Acquire(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Ask for a lease, all or nothing.
 
     ``lease`` is the step id + ``#`` + attempt. ``deadline`` is monotonic seconds.
@@ -306,6 +307,14 @@ class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
 
     holder: str
     leases: tuple[Acquire, ...]
+
+
+class Allow(Struct, frozen=True, kw_only=True, tag=True):
+    """*run* may cost so many nano-dollars and have so many calls under way (None: no bound) until :class:`Forget`."""
+
+    run: str
+    nano_usd: int | None = None
+    calls: int | None = None
 
 
 # --- gateway and callers ----------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from actors.supervisor import LOST_VERDICT, Register, Supervisor
 from actors.testing import ActorTestKit, Crash, ScriptedModel
 from protocol import AgentMessage, ErrorKind, TaskFailed
 from protocol.ids import DESK, RECORDER, SUPERVISOR, workflow_address
-from protocol.signals import Answer, CancelStep, ChildStopped, Restart, StartRun, Stop
+from protocol.signals import Answer, CancelRun, CancelStep, ChildStopped, Restart, RunEnded, StartRun, Stop
 from tests.actors.players import Player, fails_on
 
 
@@ -361,4 +361,66 @@ def test_a_workflow_is_found_again_by_its_address():
     assert workflow_address(run) in kit.directory.mailboxes
     kit.result(run)
     kit.settle()
+    assert workflow_address(run) not in kit.directory.mailboxes
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["the agent has begun", "the request lies in its mailbox"])
+def test_a_cancel_that_meets_a_supervisor_in_restart_reaches_whoever_holds_the_step(taken):
+    kit = kit_with()
+    kit.probe()
+    agent = kit.directory.mailboxes["echo/0"]
+    if not taken:
+        agent.suspend()  # it is busy, say
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    kit.tell(SUPERVISOR, Restart())
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    agent.resume()
+    kit.settle()
+    assert agent.held == {}
+    assert kit.model.under_way == set()
+
+
+def fails_once(monkeypatch, kind):
+    """Let the supervisor fail in the next turn in which it handles a *kind*, when all is done and nothing has left."""
+    handle, errors = Supervisor.on_receive, [OSError("our own bug")]
+
+    def troubled(self, message):
+        answer = handle(self, message)
+        if isinstance(message, kind) and errors:
+            raise errors.pop()
+        return answer
+
+    monkeypatch.setattr(Supervisor, "on_receive", troubled)
+
+
+def test_a_cancel_that_a_supervisor_failed_on_reaches_whoever_holds_the_step(monkeypatch):
+    kit = kit_with()
+    kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    fails_once(monkeypatch, CancelStep)
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    assert kit.model.under_way == set()
+    kit.expect_idle()
+
+
+def test_a_cancelled_run_ends_when_the_supervisor_failed_on_the_cancel(monkeypatch):
+    kit = kit_with(latency=9.0)
+    run = kit.submit(Ask, "x")
+    kit.settle()
+    fails_once(monkeypatch, CancelRun)
+    kit.cancel(run)
+    assert kit.result(run, seconds=1.0).error_kind is ErrorKind.CANCELLED
+
+
+def test_a_run_whose_end_a_supervisor_failed_on_is_forgotten_all_the_same(monkeypatch):
+    kit = kit_with()
+    run = kit.submit(Ask, "x")
+    kit.settle()
+    fails_once(monkeypatch, RunEnded)
+    assert kit.result(run).success
+    kit.expect_idle()
     assert workflow_address(run) not in kit.directory.mailboxes

@@ -94,7 +94,8 @@ def test_a_failed_plan_falls_back_to_one_coder_with_the_whole_task():
     result = run(kit_with(orchestrator=BROKEN))
     assert result.success
     assert result.output == f"draft of Implement: {TASK}"
-    assert result.error == "no plan (the server is down); one coder did the whole task"
+    assert [a.note for a in result.accepted] == ["no plan (the server is down): one coder does the whole task"]
+    assert result.error is None
     assert [r.success for r in result.results] == [False, True, True]
 
 
@@ -104,7 +105,7 @@ def test_a_subtask_whose_coder_fails_for_good_fails_the_run_and_keeps_the_others
 
     result = run(kit_with(coder=coder))
     assert not result.success
-    assert result.error == "1 of 3 subtasks have no finished draft: b: the server is down"
+    assert result.error == "1 of 3 subtasks has no finished draft: b: the server is down"
     assert "## a" in result.output
     assert "## c" in result.output
     assert "## b" not in result.output
@@ -132,8 +133,19 @@ def test_a_model_that_knows_no_json_is_read_as_text():
 def test_subtasks_past_the_cap_are_merged_and_the_result_says_so():
     result = run(kit_with(), max_subtasks=2)
     assert [a.subtask for a in result.accepted] == ["a", "b; c"]
-    assert "more than 2 subtasks" in result.error
-    assert result.success
+    assert [a.note for a in result.accepted] == [
+        "",
+        "the plan had more than 2 subtasks: the further ones were merged into this",
+    ]
+    assert (result.success, result.error) == (True, None)
+
+
+def test_a_note_on_the_plan_does_not_hide_what_went_wrong():
+    result = run(kit_with(orchestrator=BROKEN, coder=BROKEN))
+    assert [a.note for a in result.accepted] == [
+        "no plan (the server is down): one coder does the whole task; the server is down"
+    ]
+    assert result.error == f"1 of 1 subtasks has no finished draft: {TASK}: the server is down"
 
 
 def test_a_cancelled_run_keeps_the_drafts_that_exist():

@@ -276,6 +276,19 @@ def test_conversations_inside_each_other_are_told_apart_on_a_resume(after):
     assert len(kit.model.calls) == 6
 
 
+class Remarks(Workflow):
+    async def run(self, task: str) -> Outcome:
+        return Outcome(output=task, success=task == "good", error="a remark", error_kind=ErrorKind.INVALID_OUTPUT)
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "kind"), [("good", None, None), ("bad", "a remark", ErrorKind.INVALID_OUTPUT)]
+)
+def test_a_success_has_no_error_whatever_the_outcome_says(task, error, kind):
+    result = ActorTestKit().run(Remarks, task)
+    assert (result.success, result.error, result.error_kind) == (task == "good", error, kind)
+
+
 # --- the end of a run
 
 
