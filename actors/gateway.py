@@ -89,7 +89,7 @@ class Gateway(Actor):
         """
         mailbox = self.actor_inbox
         if mailbox.generation:
-            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=()))
+            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=(), replaced=True))
         mailbox.generation += 1
         for address in [address for address in self._lines if address in self._directory.mailboxes]:
             self._lines[address].hang_up()

@@ -157,10 +157,10 @@ class Limiter:
     def on_reaffirm(self, reaffirm: Reaffirm, now: float) -> list[Effect]:
         """Book the leases that a holder holds, after a restart of either; grants begin when all holders have done so.
 
-        What it does not name it does not hold: that was an instance before it. The limiter before has charged them; of
-        a call larger than the burst the debt is charged again.
+        The limiter before has charged them; of a call larger than the burst the debt is charged again.
         """
-        self._write_off(reaffirm.holder, {request.lease for request in reaffirm.leases}, now)
+        if reaffirm.replaced:
+            self._write_off(reaffirm.holder, now)
         for request in reaffirm.leases:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
@@ -191,11 +191,7 @@ class Limiter:
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
         """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
-        self._budget.write_off(holder)
-        self._write_off(holder, set(), now)
-        for domain in self._domains.values():
-            for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
-                domain.line.remove(waiter.request.lease, now)
+        self._write_off(holder, now)
         if self._heard_of(holder) and not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
         return self._serve_all(now)
@@ -330,15 +326,15 @@ class Limiter:
         if request.deadline is not None:
             lease.domain.expiries.set(request.lease, request.deadline + GRACE)
 
-    def _write_off(self, holder: str, named: set[str], now: float) -> None:
-        """Take back all that *holder* held, except what is *named*, as spent."""
-        for key, lease in [
-            (key, lease) for key, lease in self._leases.items() if lease.waiter.request.holder == holder
-        ]:
-            if key not in named:
-                del self._leases[key]
-                self._budget.settle(key, None)
-                self._take_back(lease, lease.costs, now)
+    def _write_off(self, holder: str, now: float) -> None:
+        """Take back all that *holder* held, as spent, and forget what it waited for."""
+        self._budget.write_off(holder)
+        for lease in [held for held in self._leases.values() if held.waiter.request.holder == holder]:
+            del self._leases[lease.waiter.request.lease]
+            self._take_back(lease, lease.costs, now)
+        for domain in self._domains.values():
+            for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
+                domain.line.remove(waiter.request.lease, now)
 
     @staticmethod
     def _take_back(lease: _Lease, real: Costs, now: float) -> None:

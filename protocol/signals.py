@@ -303,10 +303,14 @@ class Cancel(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
-    """A holder names the leases it holds, so that a restarted limiter can rebuild its state."""
+    """A holder names the leases it holds, so that a restarted limiter can rebuild its state.
+
+    ``replaced``: it is a new instance itself; what an earlier one held or waited for is nobody's any more.
+    """
 
     holder: str
     leases: tuple[Acquire, ...]
+    replaced: bool = False
 
 
 class Allow(Struct, frozen=True, kw_only=True, tag=True):
