@@ -89,7 +89,7 @@ class Gateway(Actor):
         """
         mailbox = self.actor_inbox
         if mailbox.generation:
-            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=()))
+            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=(), replaced=True))
         mailbox.generation += 1
         for address in [address for address in self._lines if address in self._directory.mailboxes]:
             self._lines[address].hang_up()
@@ -140,11 +140,6 @@ class Gateway(Actor):
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
 
-    def _ask_again(self, caller: str) -> None:
-        """Ask a caller of an earlier instance's time once more: the question may be lost with the instance that had it."""
-        if caller in self._others:
-            self.tell(caller, AreYouFree(reply_to=self.address))
-
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
@@ -172,6 +167,11 @@ class Gateway(Actor):
                 case _:
                     assert_never(effect)
 
+    def _ask_again(self, caller: str) -> None:
+        """Ask a caller of an earlier instance once more: it was restarted, and the question may be lost with it."""
+        if caller in self._others:
+            self.tell(caller, AreYouFree(reply_to=self.address))
+
     def _hold(self, call: ChatCall) -> None:
         """Keep the call in the mailbox, which outlives this instance."""
         mailbox = self.actor_inbox
@@ -180,9 +180,7 @@ class Gateway(Actor):
         mailbox.held[call.step] = call
 
     def _let_go(self, step: str) -> None:
-        held = self.actor_inbox.held
-        if held is not None:
-            self.when_done(partial(held.pop, step, None))
+        self.when_done(partial((self.actor_inbox.held or {}).pop, step, None))
 
 
 def step_of(message: Any) -> str | None:

@@ -196,18 +196,18 @@ class Supervisor(Actor):
     def _gone(self, news: ChildStopped) -> None:
         self._decide.on_gone(news.address)
         self._go_on_routing()
-        if news.failed:
-            self._mourn(news)
-
-    def _mourn(self, news: ChildStopped) -> None:
-        """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
         run = _run_at(news.address)
         if run is not None:
-            self._decide.on_run_ended(run)
-            error = f"its workflow failed too often: {news.reason}"
-            result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
-            self.tell(ids.DESK, RunEnded(run=run, result=result))
-            self.tell(ids.RECORDER, Forget(run=run))
+            self._decide.on_run_ended(run)  # its end may have been heard by an instance before this one
+            if news.failed:
+                self._mourn(run, news)
+
+    def _mourn(self, run: str, news: ChildStopped) -> None:
+        """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
+        error = f"its workflow failed too often: {news.reason}"
+        result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
+        self.tell(ids.DESK, RunEnded(run=run, result=result))
+        self.tell(ids.RECORDER, Forget(run=run))
 
     def _run_ended(self, ended: RunEnded) -> None:
         self._decide.on_run_ended(ended.run)

@@ -150,9 +150,8 @@ class Gateway:
         if flight.aborted and isinstance(result, CallFailure):
             result = CallFailure(kind=ErrorKind.TIMEOUT, message=result.message)
         flight.pool.free(flight.caller)
-        effects: list[Effect] = [Unset(f"attempt:{performed.call}")]
-        effects += self._landed(flight, result, performed.elapsed_ms, now, roll)
-        return effects + self._staff(flight.pool, now)
+        landed = self._landed(flight, result, performed.elapsed_ms, now, roll)
+        return [Unset(f"attempt:{performed.call}"), *landed, *self._staff(flight.pool, now)]
 
     def on_cancel(self, cancel: CancelStep, now: float) -> list[Effect]:
         """Nobody waits for the step: end it wherever it is, without an answer."""
@@ -168,9 +167,8 @@ class Gateway:
             return self._abort(flight)
         flight.pool.lose(flight.caller)
         failure = CallFailure(kind=ErrorKind.TIMEOUT, message=f"{flight.caller} did not come back from the call")
-        effects: list[Effect] = [Lost(flight.caller, lease)]
-        effects += self._landed(flight, failure, (now - flight.started) * 1000.0, now, roll)
-        return effects + self._staff(flight.pool, now)
+        landed = self._landed(flight, failure, (now - flight.started) * 1000.0, now, roll)
+        return [Lost(flight.caller, lease), *landed, *self._staff(flight.pool, now)]
 
     def on_retry_due(self, step: str, now: float) -> list[Effect]:
         """The backoff is over: ask for a new lease."""
@@ -183,9 +181,9 @@ class Gateway:
         if state is None or state.call.deadline is None:
             return []
         left = state.call.deadline - now
-        if left >= TICK:  # a joining call has moved it; what is less comes of rounding, and a timer of 0 would follow
-            return [Later(f"deadline:{step}", left)]
-        return self._give_up(state, now)
+        if left < TICK:  # less comes of rounding, and a timer of 0 s would follow
+            return self._give_up(state, now)
+        return [Later(f"deadline:{step}", left)]
 
     def on_timer(self, key: str, now: float, roll: float) -> list[Effect]:
         """The timer *key* has fired."""

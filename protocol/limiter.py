@@ -31,7 +31,7 @@ from protocol.policies.token_bucket import TICK
 from protocol.signals import Acquire, Allow, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["DomainLimits", "Effect", "Ignored", "LeaseExpired", "Limiter", "Reply", "Wake"]
 
@@ -157,12 +157,10 @@ class Limiter:
     def on_reaffirm(self, reaffirm: Reaffirm, now: float) -> list[Effect]:
         """Book the leases that a holder holds, after a restart of either; grants begin when all holders have done so.
 
-        What it does not name it does not hold: that was an instance before it. The limiter before has charged them; of
-        a call larger than the burst the debt is charged again.
+        The limiter before has charged them; of a call larger than the burst the debt is charged again.
         """
-        named = {request.lease for request in reaffirm.leases}
-        held = [key for key, lease in self._leases.items() if lease.waiter.request.holder == reaffirm.holder]
-        self._write_off([key for key in held if key not in named], now)
+        if reaffirm.replaced:
+            self._write_off(reaffirm.holder, now)
         for request in reaffirm.leases:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
@@ -193,10 +191,7 @@ class Limiter:
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
         """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
-        self._write_off(self._budget.held_by(holder), now)
-        for domain in self._domains.values():
-            for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
-                domain.line.remove(waiter.key, now)
+        self._write_off(holder, now)
         if self._heard_of(holder) and not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
         return self._serve_all(now)
@@ -331,15 +326,18 @@ class Limiter:
         if request.deadline is not None:
             lease.domain.expiries.set(request.lease, request.deadline + GRACE)
 
-    def _write_off(self, gone: Iterable[str], now: float) -> None:
-        """Take these leases back as spent, and call in whoever they kept waiting."""
-        for key in gone:
+    def _write_off(self, holder: str, now: float) -> None:
+        """Take back all that *holder* held, as spent, forget what it waited for, and call in whom it kept waiting."""
+        for key in self._budget.held_by(holder):
             self._budget.settle(key, None)
             lease = self._leases.pop(key, None)
             if lease is not None:
                 self._take_back(lease, lease.costs, now)
             for domain in self._domains.values():
                 domain.line.call_in(ids.run_of(key), now)
+        for domain in self._domains.values():
+            for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
+                domain.line.remove(waiter.key, now)
 
     @staticmethod
     def _take_back(lease: _Lease, real: Costs, now: float) -> None:

@@ -129,8 +129,8 @@ class Recall(Struct, frozen=True, kw_only=True, tag=True):
 class Recalled(Struct, frozen=True, kw_only=True, tag=True):
     """The recorded answers of one conversation, in the order they were recorded.
 
-    ``answered`` tells that nothing is left to do: the conversation has been answered, or its run is over. ``began`` is when
-    the record of a run was first asked for, in seconds since the epoch; 0 for a conversation inside a run.
+    ``answered`` tells that nothing is left to do: the conversation has been answered, or its run is over. ``began`` is
+    when the record of a run was first asked for, in seconds since the epoch; 0 for a conversation inside a run.
     """
 
     conversation: str
@@ -303,10 +303,14 @@ class Cancel(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
-    """A holder names the leases it holds, so that a restarted limiter can rebuild its state."""
+    """A holder names the leases it holds, so that a restarted limiter can rebuild its state.
+
+    ``replaced``: it is a new instance itself; what an earlier one held or waited for is nobody's any more.
+    """
 
     holder: str
     leases: tuple[Acquire, ...]
+    replaced: bool = False
 
 
 class Allow(Struct, frozen=True, kw_only=True, tag=True):

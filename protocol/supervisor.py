@@ -142,7 +142,7 @@ class Supervisor:
                     self._sticky.setdefault((ids.run_of(step), role), agent)
 
     def on_run_started(self, run: str) -> None:
-        """From now on what *run* asks of a role stays with one agent; what belongs to no run goes to the least loaded."""
+        """What *run* asks of a role stays with one agent; what belongs to no run goes to the least loaded."""
         self._runs.add(run)
 
     def on_run_ended(self, run: str) -> None:

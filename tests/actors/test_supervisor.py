@@ -324,6 +324,20 @@ def test_what_is_asked_again_waits_for_those_who_may_hold_it_through_another_res
     assert list(decisions(kit)._holders.values()) == holders
 
 
+def test_a_supervisor_that_finds_a_workflow_whose_end_its_predecessor_heard_forgets_the_run_with_it():
+    kit = kit_with(latency=0.0)
+    run = kit.submit(Ask, "x")
+    while not (kit.rig.ended and kit.directory.mailboxes[workflow_address(run)].control):
+        kit.dispatcher.step()
+    workflow, tokens = kit.directory.mailboxes[workflow_address(run)], kit.dispatcher._tokens
+    tokens.remove(workflow)  # it is told to stop, and does not get to it yet
+    kit.restart(SUPERVISOR)
+    assert decisions(kit)._runs == {run}
+    workflow.wake(workflow)
+    kit.settle()
+    assert decisions(kit)._runs == set()
+
+
 def test_what_was_told_leaves_nothing_behind_about_where_it_asked():
     class Asks(Agent):
         role = "asks"

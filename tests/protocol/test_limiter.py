@@ -681,13 +681,16 @@ def test_a_rate_that_is_learned_where_none_was_configured_paces_the_requests():
     assert domain.wait(costs, 10.0) == about(1.0)
 
 
-def test_what_a_holder_does_not_name_it_does_not_hold():
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_a_replaced_holder_does_not_name_is_free_and_what_another_does_not_may_be_on_its_way(replaced):
     limiter_ = limiter(concurrency=2)
-    for lease in ("a#1", "b#1"):
+    for lease in ("a#1", "b#1", "c#1"):
         limiter_.on_acquire(ask(lease), 0.0)
     named = ask("b#1")
-    assert granted(limiter_.on_reaffirm(Reaffirm(holder=named.holder, leases=(named,)), 1.0)) == []
-    assert (limiter_.in_flight(D), set(limiter_._leases)) == (1, {"b#1"})
+    limiter_.on_reaffirm(Reaffirm(holder=named.holder, leases=(named,), replaced=replaced), 1.0)
+    assert set(limiter_._leases) == ({"b#1"} if replaced else {"a#1", "b#1"})
+    assert limiter_.in_flight(D) == len(limiter_._leases)
+    assert granted(limiter_.on_settle(Settle(lease="b#1"), 2.0)) == ([] if replaced else ["c#1"])
 
 
 # --- what can be looked at
