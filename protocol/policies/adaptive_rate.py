@@ -16,9 +16,10 @@ Two such storms on end mean that the limit has fallen: the goal comes down by a 
 
 *Growth* is a cubic in time, as in CUBIC: ``goal + (goal - from) * (t / k - 1) ** 3``, from a little below the goal
 quickly up to it, a plateau around it, and then with more and more courage beyond. ``k`` is short while little is known
-and a mistake is cheap (the block was short); it doubles with each refusal that confirms the goal, up to a minute. Time
-counts only while calls are held back: a rate that nobody needs is no proof. With no knowledge at all the start is a
-slow start: ``start`` calls a second, and ``gain`` more with each success.
+and a mistake is cheap (the block was short); it doubles with each refusal that confirms the goal, up to a minute, and
+is short again once the rate has left the goal behind unrefused. Time counts only while calls are held back: a rate
+that nobody needs is no proof. With no knowledge at all it begins with a slow start: ``start`` calls a second, and
+``gain`` more with each success.
 
 ========= ========================================= ===================================================================
 phase     rate                                       leaves it
@@ -176,7 +177,7 @@ class AdaptiveRate:
         self._failing = 0
         # the bucket
         self._granted, self._total = 0, 0.0
-        self._level = self.burst
+        self._level = 0.0
         self._at: float | None = None
 
     # --- what can be asked
@@ -184,13 +185,9 @@ class AdaptiveRate:
     @property
     def rate(self) -> float:
         """Units per second that may go now, blocks aside."""
-        match self.phase:
-            case Phase.FREE:
-                return self._ceiling
-            case Phase.SLOW:
-                return min(self._pace, self._ceiling)
-            case Phase.CUBIC:
-                return min(self._cubic(), self._ceiling)
+        if self.phase is Phase.FREE:
+            return self._ceiling
+        return min(self._pace if self.phase is Phase.SLOW else self._cubic(), self._ceiling)
 
     @property
     def burst(self) -> float:
@@ -204,7 +201,7 @@ class AdaptiveRate:
     def level(self, now: float) -> float:
         """Return what may go at once at *now*; below 0 it is a debt."""
         if self._at is None:
-            return self._level
+            return self.burst
         return min(self.burst, self._level + self.rate * max(0.0, now - self._at))
 
     def wait(self, now: float, cost: float = 1.0) -> float:
@@ -338,6 +335,9 @@ class AdaptiveRate:
             else:
                 self._found, self._found_burst = found.rate, found.burst
             self._ask_again = (1.0 + NEAR) * rate
+            if self._k > MOST_UNSURE_K:
+                self._goal, self._from, self._k = rate, UNSURE_START * rate, UNSURE_K
+                self._grown = self._k
 
     def _mark(self, passed: Pass, storm: int | None) -> None:
         index = len(self._sent) - 1 - (self._granted - passed.number)

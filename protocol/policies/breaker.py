@@ -126,14 +126,10 @@ class Breaker:
 
     def wait(self, now: float) -> float:
         """Return 0 when a call may go, otherwise the seconds after which asking again makes sense."""
-        match self.state(now):
-            case State.CLOSED:
-                return 0.0
-            case State.OPEN:
-                return self._until - now + TICK
-            case State.HALF_OPEN:
-                free_at = self._probe_at + self.settings.patience
-                return 0.0 if free_at <= now else free_at - now + TICK
+        if not self._opened:
+            return 0.0
+        free_at = max(self._until, self._probe_at + self.settings.patience)
+        return 0.0 if free_at <= now else free_at - now + TICK
 
     def on_sent(self, now: float) -> Passed:
         """A call goes, since :meth:`wait` was 0. When half open it is the one probe."""

@@ -141,7 +141,7 @@ def windows_of(headers: Mapping[str, str], now: float, *, requests_period: float
     now = server_now(headers, now)
     found = [*_named_windows(headers, now, requests_period), *_ietf_windows(headers, now)]
     if not any(resource == "requests" for resource, _ in found):
-        found += _read_window(headers, "requests", "x-ratelimit-{}", now, None)
+        found += _read_window(headers, "requests", _PLAIN, now, None)
     return tuple(found)
 
 
@@ -221,23 +221,38 @@ def _said_amount(message: str, at: int, unit: str | None) -> float | None:
 
 
 def _named_windows(headers: Mapping[str, str], now: float, requests_period: float) -> Iterator[Counted]:
-    for what in ("requests", "tokens", "input-tokens", "output-tokens"):
-        resource, period = what.replace("-", "_"), requests_period if what == "requests" else MINUTE
-        yield from _read_window(headers, resource, f"x-ratelimit-{{}}-{what}", now, period)
-        yield from _read_window(headers, resource, f"x-ratelimit-{{}}-{what}_usage_based", now, period)
-        for span, length in _SPANS.items():
-            yield from _read_window(headers, resource, f"x-ratelimit-{{}}-{what}-{span}", now, length)
-        yield from _read_window(headers, resource, f"anthropic-ratelimit-{what}-{{}}", now, MINUTE)
-        yield from _read_window(headers, resource, f"anthropic-priority-{what}-{{}}", now, MINUTE)
+    for resource, names, period in _FAMILIES:
+        if any(name in headers for name in names):
+            yield from _read_window(headers, resource, names, now, requests_period if period is None else period)
 
 
 def _read_window(
-    headers: Mapping[str, str], resource: str, name: str, now: float, period: float | None
+    headers: Mapping[str, str], resource: str, names: tuple[str, ...], now: float, period: float | None
 ) -> Iterator[Counted]:
-    limit, remaining = (_count(headers.get(name.format(part), "")) for part in ("limit", "remaining"))
-    reset = seconds(headers.get(name.format("reset"), ""), now)
+    limit, remaining = (_count(headers.get(name, "")) for name in names[:2])
+    reset = seconds(headers.get(names[2], ""), now)
     if limit is not None or remaining is not None or reset is not None:
         yield Counted(resource, Window(limit=limit, remaining=remaining, reset=reset, period=period))
+
+
+def _names(pattern: str) -> tuple[str, ...]:
+    return tuple(pattern.format(part) for part in ("limit", "remaining", "reset"))
+
+
+def _families() -> Iterator[tuple[str, tuple[str, ...], float | None]]:
+    """Yield what is counted, the names of its three headers, and its period; None is the endpoint's for requests."""
+    for what in ("requests", "tokens", "input-tokens", "output-tokens"):
+        resource, period = what.replace("-", "_"), None if what == "requests" else MINUTE
+        yield resource, _names(f"x-ratelimit-{{}}-{what}"), period
+        yield resource, _names(f"x-ratelimit-{{}}-{what}_usage_based"), period
+        for span, length in _SPANS.items():
+            yield resource, _names(f"x-ratelimit-{{}}-{what}-{span}"), length
+        yield resource, _names(f"anthropic-ratelimit-{what}-{{}}"), MINUTE
+        yield resource, _names(f"anthropic-priority-{what}-{{}}"), MINUTE
+
+
+_FAMILIES = tuple(_families())
+_PLAIN = _names("x-ratelimit-{}")
 
 
 def _ietf_windows(headers: Mapping[str, str], now: float) -> Iterator[Counted]:

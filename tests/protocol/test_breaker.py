@@ -142,6 +142,13 @@ def test_what_was_sent_before_it_opened_neither_lengthens_the_pause_nor_closes_i
     assert breaker.state(6.0) is HALF_OPEN
 
 
+def test_a_streak_may_take_its_time():
+    breaker = Breaker()
+    for minute in range(5):
+        end(breaker, BAD, 60.0 * minute)
+    assert breaker.state(240.0) is OPEN
+
+
 def test_bad_ends_older_than_the_window_are_forgotten():
     breaker = Breaker(BreakerSettings(streak=99))
     for now in (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 20.0, 20.0, 20.0, 31.0, 31.0, 31.0, 31.0):
@@ -181,7 +188,7 @@ class Twin:
 
     def read(self, now):
         state, until, opened, ends, term, proved, probe, probe_at = CLOSED, 0.0, 0, [], {}, 0, None, None
-        changes = 0
+        changes = streak = 0
         for at, mark, call in [*self.history, (now, None, None)]:
             if state is OPEN and at >= until:
                 state = HALF_OPEN
@@ -199,9 +206,9 @@ class Twin:
                 pause = self.rules.fatal_pause
             elif state is CLOSED and mark is not NEUTRAL:
                 ends = [(t, m) for t, m in [*ends, (at, mark)] if t > at - self.rules.window]
-                last = [m for _, m in ends[-self.rules.streak :]]
+                streak = streak + 1 if mark is BAD else 0
                 bad = sum(m is BAD for _, m in ends)
-                if last == [BAD] * self.rules.streak or (len(ends) >= 10 and 2 * bad >= len(ends)):
+                if streak == self.rules.streak or (len(ends) >= 10 and 2 * bad >= len(ends)):
                     pause = 5.0 * 2**opened
             elif state is not CLOSED and call == probe:
                 probe = probe_at = None
@@ -209,10 +216,10 @@ class Twin:
                 if mark is BAD:
                     pause = min(300.0, 5.0 * 2**opened)
                 elif proved == self.rules.proofs:
-                    state, opened, ends, proved, changes = CLOSED, 0, [], 0, changes + 1
+                    state, opened, ends, streak, proved, changes = CLOSED, 0, [], 0, 0, changes + 1
             if pause is not None:
                 state, until, opened = OPEN, at + pause, opened + 1
-                ends, proved, changes, probe, probe_at = [], 0, changes + 1, None, None
+                ends, streak, proved, changes, probe, probe_at = [], 0, 0, changes + 1, None, None
         return state, probe_at
 
 

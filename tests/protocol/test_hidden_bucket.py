@@ -125,7 +125,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(steps=STEPS, rate=st.sampled_from([1.0, 20.0, 60.0]), guess=st.sampled_from([2.0, 10.0]), whole=st.booleans())
 def test_each_rate_is_judged_as_by_the_twin_that_reads_the_definition(steps, rate, guess, whole):
     loss, burst, last = hidden_bucket._explain(steps, rate, guess, whole=whole)
@@ -134,7 +134,7 @@ def test_each_rate_is_judged_as_by_the_twin_that_reads_the_definition(steps, rat
     assert burst == expected[1] or loss == pytest.approx(expected[0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(rate=st.floats(5.0, 100.0), burst=st.integers(2, 40), over=st.floats(1.1, 2.0), seed=st.integers(0, 999))
 def test_whatever_the_bucket_the_one_that_is_found_would_have_done_about_the_same(rate, burst, over, seed):
     dice = random.Random(seed)

@@ -92,7 +92,7 @@ class Law(RuleBasedStateMachine):
                 assert retries <= rules.most + rules.share * successes + rules.floor * (at - start) + 1e-6
 
 
-Law.TestCase.settings = settings(max_examples=15, stateful_step_count=20, deadline=None)
+Law.TestCase.settings = settings(max_examples=10, stateful_step_count=15, deadline=None)
 TestLaw = Law.TestCase
 
 
