@@ -12,11 +12,12 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from math import inf
 from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.protocol.vendor import MODES, drawn, judge, weather
+from tests.protocol.vendor import MODES, judge, weather
 
 BOUNDS = {"configured": (1.03, 0.005, 0.1), "headers": (1.10, 0.02, 0.1), "refusals": (1.30, 0.05, 0.1)}
 FIELDS = ("time over ideal", "share of 429s", "learned rate off by")
@@ -31,9 +32,13 @@ KINDS = {
 
 
 def spread(values):
-    """Return median, ninth decile, worst, in that order."""
-    ordered = sorted(values)
-    return {"median": median(ordered), "p90": ordered[int(0.9 * (len(ordered) - 1))], "worst": ordered[-1]}
+    """Return median, ninth decile and worst of what was found; ``missing`` counts the runs that found nothing."""
+    ordered = sorted(value for value in values if value < inf)
+    missing = len(values) - len(ordered)
+    if not ordered:
+        return {"median": None, "p90": None, "worst": None, "missing": missing}
+    figures = {"median": median(ordered), "p90": ordered[int(0.9 * (len(ordered) - 1))], "worst": ordered[-1]}
+    return {name: round(figure, 4) for name, figure in figures.items()} | {"missing": missing}
 
 
 def calls(seeds):
@@ -44,7 +49,8 @@ def calls(seeds):
             for index, name in enumerate(FIELDS):
                 bound = BOUNDS[mode][index]
                 rows.append(
-                    {"vendor": kind, "limit": mode, "what": name, "bound": bound} | spread(v[index] for v in verdicts)
+                    {"vendor": kind, "limit": mode, "what": name, "bound": bound}
+                    | spread([verdict[index] for verdict in verdicts])
                 )
     return rows
 
@@ -62,10 +68,24 @@ def storms(seeds):
                     "probes": max(r.probes for r in results),
                     "in ten seconds": max(r.in_ten_seconds for r in results),
                     "shortest gap": min(r.gap for r in results),
-                    "back after": spread(r.back for r in results),
+                    "back after": spread([r.back for r in results]),
                 }
             )
     return rows
+
+
+def show(result):
+    print(f"500 calls, {result['seeds']} seeds: median, ninth decile, worst; in brackets the bound for a bucket")
+    for row in result["calls"]:
+        figures = [row[name] for name in ("median", "p90", "worst")]
+        text = "  ".join("     -" if figure is None else f"{figure:6.3f}" for figure in figures)
+        missing = f"  {row['missing']} found nothing" if row["missing"] else ""
+        print(f"{row['vendor']:30} {row['limit']:11} {row['what']:21} {text}  [{row['bound']}]{missing}")
+    print("30 s of 429 for 50 agents: under way at its start, probes, in ten seconds, shortest gap, back after (worst)")
+    for row in result["storms"]:
+        hint = "no hint" if row["hint"] is None else f"hint {row['hint']:g} s"
+        counts = f"{row['under way at its start']:3} {row['probes']:3} {row['in ten seconds']:3}"
+        print(f"{row['limit']:11} {hint:9} {counts}  {row['shortest gap']:5.2f} s  {row['back after']['worst']:5.1f} s")
 
 
 def main():
@@ -76,13 +96,8 @@ def main():
     result = {"seeds": options.seeds, "calls": calls(options.seeds), "storms": storms(max(1, options.seeds // 2))}
     if options.json:
         print(json.dumps(result))
-        return
-    print(f"500 calls, {options.seeds} seeds, e.g. {drawn(0)}")
-    for row in result["calls"]:
-        figures = "  ".join(f"{name} {row[name]:6.3f}" for name in ("median", "p90", "worst"))
-        print(f"{row['vendor']:30} {row['limit']:11} {row['what']:20} {figures}   bound {row['bound']}")
-    for row in result["storms"]:
-        print(f"30 s of 429, {row}")
+    else:
+        show(result)
 
 
 if __name__ == "__main__":

@@ -73,10 +73,7 @@ class Aimd:
         self._proved = True
         if 2 * in_flight < self._limit:
             return
-        slow_start = self._limit < self.threshold
-        grown = self._limit + (1.0 if slow_start else 1.0 / self._limit)
-        if slow_start:
-            grown = min(grown, max(self.threshold, self._limit))
+        grown = self._limit + (1.0 if self._limit < self.threshold else 1.0 / self._limit)
         self._limit = min(grown, float(self.settings.most))
 
     def on_overload(self, epoch: int) -> None:

@@ -44,8 +44,8 @@ class RetryBudget:
         self._at = -inf
 
     def on_success(self, now: float) -> None:
-        """Pay in the share of one success."""
-        self._saved = min(self.settings.most, self.saved(now) + self.settings.share)
+        """Pay in the share of one success; what is above the most is lost."""
+        self._saved = self.saved(now) + self.settings.share
         self._at = now
 
     def try_take(self, now: float) -> float:

@@ -244,6 +244,23 @@ def test_a_failing_probe_cuts_nothing_and_the_next_comes_later_each_time():
     assert rate.cuts == 1
 
 
+def test_a_success_from_before_the_storm_does_not_hasten_the_probes():
+    rate = AdaptiveRate(finds(50.0))
+    early = rate.on_granted(NOW)
+    refused(rate)
+    for _ in range(2):
+        now = refused(rate, rate.blocked_until, hint=None)
+    rate.on_success(early, now)
+    now = refused(rate, rate.blocked_until, hint=None)
+    assert rate.blocked_until - now == pytest.approx(PAUSES[3])
+
+
+def test_after_the_probe_calls_go_at_their_pace_and_in_no_burst():
+    rate = AdaptiveRate(finds(50.0), limit=50.0, burst=10.0)
+    now = recovered(rate)
+    assert rate.wait(now) == pytest.approx(1.0 / 45.0, abs=0.001)
+
+
 def test_a_failing_probe_is_told_when_to_come_back():
     rate = AdaptiveRate(finds(50.0))
     refused(rate)

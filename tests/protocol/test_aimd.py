@@ -82,6 +82,16 @@ def test_a_smaller_endpoint_brings_the_threshold_down():
     assert aimd.threshold < 20.0
 
 
+def test_a_cut_on_the_way_back_after_calls_have_succeeded_brings_the_threshold_down():
+    aimd = grown_to(100)
+    for _ in range(8):
+        aimd.on_overload(aimd.epoch)
+    succeed(aimd, 25)
+    limit = aimd.limit
+    aimd.on_overload(aimd.epoch)
+    assert (limit < 40, aimd.threshold) == (True, pytest.approx(0.7 * limit, abs=1.0))
+
+
 def test_slow_start_stops_at_the_threshold():
     aimd = grown_to(100)
     for _ in range(3):
@@ -110,8 +120,7 @@ class Twin:
             if what == "success":
                 proved = True
                 if in_flight >= limit / 2:
-                    limit = min(limit + 1, threshold) if limit < threshold else limit + 1 / limit
-                    limit = min(limit, float(self.rules.most))
+                    limit = min(limit + (1 if limit < threshold else 1 / limit), float(self.rules.most))
             else:
                 outage = threshold < inf and limit <= threshold and not proved
                 limit = max(float(self.rules.least), limit * (0.7 if what == "overload" else 0.9))

@@ -53,6 +53,10 @@ def test_one_absurd_count_moves_the_factor_by_less_than_a_quarter():
     assert before.of("m").factor < after.of("m").factor < 1.25 * before.of("m").factor
 
 
+def test_however_little_is_counted_half_of_the_estimate_is_reserved():
+    assert learn([0.01] * 100).of("m").factor == 0.5
+
+
 def test_a_hidden_system_prompt_is_found_by_many_calls_that_agree():
     assert learn([1.0] * 40 + [6.0] * 60).of("m").factor == 4.0
 

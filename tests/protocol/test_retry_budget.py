@@ -120,6 +120,14 @@ def test_the_wait_that_is_named_suffices():
     assert budget.try_take(3.0 + wait) == 0.0
 
 
+@pytest.mark.parametrize("floor", [0.1, 0.3, 0.7])
+def test_the_wait_suffices_at_any_hour(floor):
+    for hour in range(300):
+        budget, now = RetryBudget(RetryShare(most=1.0, floor=floor)), 1e5 + 3600.1 * hour
+        budget.try_take(now)
+        assert budget.try_take(now + budget.try_take(now)) == 0.0
+
+
 def test_without_a_floor_only_a_success_helps():
     budget = RetryBudget(RetryShare(share=1.0, most=1.0, floor=0.0))
     budget.try_take(0.0)
