@@ -172,9 +172,8 @@ class AdaptiveRate:
         # the block, and the probe after it
         self._cut_from: float | None = None
         self._first_pause = self._echo = 0.0
-        self._probing = False
+        self._probing, self._failing = False, 0
         self._probe_at: float | None = None
-        self._failing = 0
         # the bucket
         self._granted, self._total = 0, 0.0
         self._level = 0.0
@@ -224,9 +223,8 @@ class AdaptiveRate:
             return Learned(self._found, self._found_burst, Source.REFUSALS)
         if given == inf:
             return Learned(None, None, Source.NOTHING)
-        if self._taught <= self._limit:
-            return Learned(given, None, Source.HEADERS)
-        return Learned(given, self._limit_burst, Source.CONFIGURED)
+        taught = self._taught <= self._limit
+        return Learned(given, None if taught else self._limit_burst, Source.HEADERS if taught else Source.CONFIGURED)
 
     # --- what happens
 

@@ -11,9 +11,12 @@ history all the time.
 From one storm of refusals every rate is possible, with a burst to match, and a guess of the burst decides (a bell over
 its logarithm, a factor of two wide). A second storm, after a run at another pace, leaves one pair. What disagrees
 costs its distance in requests; a refusal three times as much as a passage, for there are few of them, but no storm of
-them more than ``STORM``: what no bucket explains (an outage, somebody else on the same key) must not
-drag the rate along. Whether the last refusal was explained is part of the answer, and so is the spread
-of the rates that explain everything about as well.
+them more than ``STORM``: what no bucket explains (an outage, somebody else on the same key) must not drag the rate
+along. The answer is the median of the rates, each weighed by what its loss leaves of it; part of it is whether the
+last refusal was explained, and how far the likely rates are spread.
+
+It costs some twenty microseconds for each event of the history, once for each storm. A fixed window is no bucket: what
+is found for one is a rate that it would let through, not always its own.
 
 Sources: D. Lindley, "The Theory of Queues with a Single Server" (1952); the bucket as a virtual queue: J.-Y. Le Boudec
 and P. Thiran, *Network Calculus*, 1.2; the oracle and the closed loop are in the tests.
@@ -29,22 +32,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Event = tuple[float, float, int | None]
-"""When a request went, what it cost, and in which storm it was turned away: counted from 1, 0 when it was let through,
-None when nobody knows; then it counts as never sent."""
+"""When a request went, what it cost, and in which storm it was turned away: counted from 1, 0 when it was let through.
+
+None when nobody knows; then, or when it cost nothing, it counts as never sent.
+"""
 
 DEEPEST = 127
 """The largest burst that is thought of, in requests."""
 LEAST = 4
 """From fewer events than this nothing is inferred."""
-REFUSAL, STORM, FAR = 3.0, 9.0, 3.0
+REFUSAL, STORM = 3.0, 9.0
+"""What a refusal costs for each request it came too early, and what one storm costs at most; a passage costs 1."""
+FAR = 3.0
+"""A refusal that came so many requests too early is not explained."""
 EDGE = 0.05
+"""What a passage costs that took the last of the burst: of bursts that are as good the larger is likelier."""
 BELIEF, DOUBT = 30.0, 12.0
+"""What it costs to be a factor of two off the believed rate, and what disbelief costs at most."""
 QUANTILES = (0.1, 0.5, 0.9)
 FINE, FINES, COARSE, COARSES = 0.97, 24, 0.8, 18
 """Rates are tried from the highest down: in steps of 3 % to about a half, in steps of 20 % to about a hundredth."""
-LONG = 2
+LONGEST = 2
 BURSTS = (0, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 19, 24, 31, 40)
-"""And those that follow if the bucket went from full to empty between two storms, with such a burst."""
+"""And those that follow if with such a burst the bucket went from full to empty between two storms, the longest two."""
 
 
 class Inferred(NamedTuple):
@@ -73,7 +83,7 @@ def infer(
     rate that is believed until refusals speak clearly against it. *whole* tells that nothing went before *history*, so
     that the bucket was full; otherwise a refusal counts only once the queue has been empty.
     """
-    known = [(at, cost, storm) for at, cost, storm in history if storm is not None]
+    known = [(at, cost, storm) for at, cost, storm in history if storm is not None and cost > 0.0]
     if len(known) < LEAST or not any(storm for _, _, storm in known):
         return None
     unit = sum(cost for _, cost, _ in known) / len(known)
@@ -128,7 +138,7 @@ def _between(steps: Steps, highest: float) -> list[float]:
             passed = lasted = 0.0
     return [
         (passed - burst) / lasted
-        for passed, lasted in sorted(stretches)[-LONG:]
+        for passed, lasted in sorted(stretches)[-LONGEST:]
         for burst in BURSTS
         if 0.0 < passed - burst <= highest * lasted
     ]

@@ -88,7 +88,9 @@ def test_what_nobody_knows_the_end_of_counts_as_never_sent():
     assert ask(both) == ask(events)
 
 
-@pytest.mark.parametrize("events", [[], [(0.0, 1.0, 0)] * 50, [(0.0, 1.0, 0), (0.1, 1.0, 0), (0.2, 1.0, 1)]])
+@pytest.mark.parametrize(
+    "events", [[], [(0.0, 0.0, 1)] * 50, [(0.0, 1.0, 0)] * 50, [(0.0, 1.0, 0), (0.1, 1.0, 0), (0.2, 1.0, 1)]]
+)
 def test_nothing_follows_from_too_little_or_from_no_refusal(events):
     assert ask(events) is None
 
