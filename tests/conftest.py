@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
@@ -16,6 +17,9 @@ from hypothesis import settings
 
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # run in the background by a shell; children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ENDS_SOON = 5.0
 """Seconds that a thread whose end has been asked for may still take."""
