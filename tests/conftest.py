@@ -27,8 +27,11 @@ ENDS_SOON = 5.0
 
 def children() -> set[str]:
     """Return the processes that this one has started and not waited for, where the system tells."""
-    listed = Path("/proc/self/task").glob("*/children")
-    return {child for each in listed for child in each.read_text(encoding="ascii").split()}
+    found: set[str] = set()
+    for each in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended meanwhile
+            found.update(each.read_text(encoding="ascii").split())
+    return found
 
 
 def sockets() -> set[str]:
