@@ -73,9 +73,11 @@ class Agent(Chatting):
 
     def setup(self) -> None:
         """Resume what an earlier instance had taken and not answered."""
-        held = self._held()
+        held, mailbox = self._held(), self.actor_inbox
         stuck = self._stuck_id(held)
-        self.actor_inbox.stuck = None
+        unfinished, mailbox.failed_on, mailbox.stuck = mailbox.failed_on, None, None
+        if isinstance(unfinished, WhoHolds):
+            mailbox.put_back(unfinished)
         if stuck is None:
             for item in [item for item in held.values() if item.blamed] or held.values():
                 item.deliveries += 1

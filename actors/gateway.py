@@ -37,6 +37,7 @@ from protocol.signals import (
     ChildStopped,
     Granted,
     Performed,
+    Reaffirm,
     Refused,
     Stop,
 )
@@ -82,15 +83,19 @@ class Gateway(Actor):
     def setup(self) -> None:
         """Take over what an earlier instance left: its callers, hung up, and the calls it had not answered.
 
+        The leases are the limiter's again: it is told so behind whatever the earlier instance has told it of leases.
         The call whose turn it failed in is answered as failed: it would fail the next instance too. Each of the others
         gets a turn of its own, so that the next failure names its call as well.
         """
+        mailbox = self.actor_inbox
+        if mailbox.generation:
+            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=(), replaced=True))
+        mailbox.generation += 1
         for address in [address for address in self._lines if address in self._directory.mailboxes]:
             self._lines[address].hang_up()
             self._others.add(address)
             self.tell(address, AreYouFree(reply_to=self.address))
             self._perform(self._decide.on_caller_back(address, self.clock()))
-        mailbox = self.actor_inbox
         culprit, mailbox.failed_on = step_of(mailbox.failed_on), None
         for step, call in list((mailbox.held or {}).items()):
             if step == culprit:
@@ -128,8 +133,7 @@ class Gateway(Actor):
             case ChildRestarted(address=ids.LIMITER):
                 self._perform(decide.on_limiter_restarted())
             case ChildRestarted():
-                if message.address in self._others:  # the question may be lost with the instance that had it
-                    self.tell(message.address, AreYouFree(reply_to=self.address))
+                self._ask_again(message.address)
                 self._perform(decide.on_caller_back(message.address, now))
             case ChildFailed() | ChildStopped():
                 self._perform(decide.on_caller_gone(message.address, now, self._dice.random()))
@@ -163,6 +167,11 @@ class Gateway(Actor):
                 case _:
                     assert_never(effect)
 
+    def _ask_again(self, caller: str) -> None:
+        """Ask a caller of an earlier instance once more: it was restarted, and the question may be lost with it."""
+        if caller in self._others:
+            self.tell(caller, AreYouFree(reply_to=self.address))
+
     def _hold(self, call: ChatCall) -> None:
         """Keep the call in the mailbox, which outlives this instance."""
         mailbox = self.actor_inbox
@@ -171,9 +180,7 @@ class Gateway(Actor):
         mailbox.held[call.step] = call
 
     def _let_go(self, step: str) -> None:
-        held = self.actor_inbox.held
-        if held is not None:
-            self.when_done(partial(held.pop, step, None))
+        self.when_done(partial((self.actor_inbox.held or {}).pop, step, None))
 
 
 def step_of(message: Any) -> str | None:

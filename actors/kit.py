@@ -81,6 +81,7 @@ class ActorTestKit:
         self.dead_letters = self.rig.dead_letters
         self.failures = self.rig.failures
         self.progress = self.rig.progress
+        self._played = ("" if seed is None else f", seed {seed}") + (f", {plan.encode()}" if plan.faults else "")
         self._opened: list[str] = []
         self._told: str | None = None
         self.settle()
@@ -305,8 +306,11 @@ class ActorTestKit:
         raise AssertionError(f"{text}\n\n{self.sequence()}")
 
     def sequence(self, last: int = SHOWN) -> str:
-        """Return the *last* messages as a sequence: virtual seconds, from, to, type, id, content."""
-        return f"the last {last} messages:\n{self.rig.sequence.last(last)}"
+        """Return the *last* messages as a sequence: virtual seconds, from, to, type, id, content.
+
+        Its first line names the seed and the faults that it came from.
+        """
+        return f"the last {last} messages{self._played}:\n{self.rig.sequence.last(last)}"
 
     def _letters(self) -> str:
         told = (f"{letter.to}: {brief(letter.message)} ({letter.reason})" for letter in self.dead_letters)

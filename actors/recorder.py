@@ -52,7 +52,7 @@ class Recorder(Actor):
         if isinstance(unfinished, Answer):
             self._take_back(unfinished)
         if isinstance(unfinished, (Answer, Recall, Forget)):
-            self.tell(self.address, unfinished)
+            mailbox.put_back(unfinished)
 
     def on_receive(self, message: Any) -> None:
         """Record and deliver, recall, or forget."""
@@ -72,13 +72,20 @@ class Recorder(Actor):
             return
         stamped = replace(answer, at=self.wall())
         run = ids.run_of(answer.step)
-        if run not in self._runs.ended:  # else it is late: passed on and not kept
+        if not self._is_late(answer.step, run):  # else it is passed on and not kept
             answers = self._open(run).answers
             if answer.step in answers:
                 self._directory.dead_letter(answer.to, "a second answer for the same step", answer)
                 return
             answers[answer.step] = stamped
         self.tell(answer.to, stamped)
+
+    def _is_late(self, step: str, run: str) -> bool:
+        """Tell whether *step* is of a run that has ended, or of a conversation that was told and has ended."""
+        ended, record = self._runs.ended, self._runs.get(run)
+        if run in ended:
+            return True
+        return (record is None or record.began is None) and any(above in ended for above in ids.above(step))
 
     def _take_back(self, answer: Answer) -> None:
         """Forget *answer* when the turn that failed had recorded it already: it has not been delivered."""
@@ -99,7 +106,7 @@ class Recorder(Actor):
         recalled = Recalled(
             conversation=recall.conversation,
             answers=tuple(answer for step, answer in record.answers.items() if step.startswith(inside)),
-            answered=recall.conversation in record.answers or run in self._runs.ended,
+            answered=recall.conversation in record.answers or self._is_late(recall.conversation, run),
             began=record.began or 0.0,
         )
         self.tell(recall.reply_to, recalled)
@@ -113,9 +120,9 @@ class Recorder(Actor):
     def _forget(self, what: str) -> None:
         """Forget a run; or a conversation of somebody who was told something and never asked."""
         run = ids.run_of(what)
+        self._runs.ended.add(what)
         if what == run:
             self._runs.pop(run, None)
-            self._runs.ended.add(run)
         elif (record := self._runs.get(run)) is not None:
             for step in [step for step in record.answers if step.startswith(what + "/")]:
                 del record.answers[step]

@@ -94,11 +94,9 @@ def filtered(text: str = "") -> ChatReply:
     return ChatReply(text=text, finish_reason="content_filter")
 
 
-def reply(text: str, *, input_tokens: int | None = None, output_tokens: int | None = None) -> ChatReply:
-    """Answer *text* with the token counts that the provider bills; without them words are counted."""
-    if input_tokens is None and output_tokens is None:
-        return ChatReply(text=text)
-    return ChatReply(text=text, usage=Usage(input_tokens=input_tokens or 0, output_tokens=output_tokens or 0))
+def reply(text: str, *, input_tokens: int, output_tokens: int) -> ChatReply:
+    """Answer *text* with the token counts that the provider bills; of a mere text the words are counted."""
+    return ChatReply(text=text, usage=Usage(input_tokens=input_tokens, output_tokens=output_tokens))
 
 
 def http_error(

@@ -6,7 +6,6 @@ is as deaf as a caller in a socket: it takes no other mail, save that its call i
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -114,7 +113,7 @@ class PatientCaller(Caller):
                 self._report(message)
             case HangUp() if self._busy is not None and message.call in {None, self._busy.call}:
                 self._report(self._performed(HUNG_UP, (self.clock() - self._began) * 1000.0), hung_up=True)
-            case HangUp() | Performed():
+            case HangUp():
                 return  # that call has ended
             case Perform() | AreYouFree() if self._busy is not None:
                 self._mail.append(message)
@@ -129,7 +128,7 @@ class PatientCaller(Caller):
         performed = self._performed(outcome, elapsed_ms, headers)
         if elapsed_ms <= 0.0:
             self._report(performed)
-        elif elapsed_ms < inf:
+        else:
             self.after(elapsed_ms / 1000.0, performed, key="call")
 
     def _performed(

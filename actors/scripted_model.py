@@ -174,8 +174,8 @@ class ScriptedModel:
 
 
 def _given_up(why: str) -> CallFailure:
-    """Return a failure that is not tried again, so that the test ends and can tell *why*."""
-    return CallFailure(kind=ErrorKind.INTERNAL, message=f"the scripted model has no answer; {why}", should_retry=False)
+    """Return a failure of a kind that is not tried again, so that the test ends and can tell *why*."""
+    return CallFailure(kind=ErrorKind.INTERNAL, message=f"the scripted model has no answer; {why}")
 
 
 def _with_usage(call: ModelCall, answer: ChatReply | CallFailure) -> ChatReply | CallFailure:

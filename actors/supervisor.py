@@ -5,6 +5,7 @@ Partner of ``protocol/supervisor.py``.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -31,7 +32,7 @@ from protocol.signals import (
     TaskSettled,
     WhoHolds,
 )
-from protocol.supervisor import NoRoute, Route
+from protocol.supervisor import NoRoute, Route, Wait
 from protocol.supervisor import Supervisor as Decisions
 
 if TYPE_CHECKING:
@@ -64,40 +65,35 @@ class Supervisor(Actor):
         super().__init__()
         self._decide = Decisions()
         self._workflows = workflows
-        self._elders: tuple[str, ...] = ()
 
     def setup(self) -> None:
         """Learn from the children that are there already who plays what; there are none at the first start.
 
         The verdicts on those that are suspended may have been lost with the earlier instance, and its last request was.
         """
-        children = self._directory.children(self.address)
-        self._elders = tuple(spec.address for spec in children if spec.role is not None)
-        for spec in children:
+        for spec in self._directory.children(self.address):
             if spec.role is not None:
-                self._decide.on_registered(spec.role, spec.address)
+                self._decide.on_found(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
             if (run := _run_at(spec.address)) is not None:
                 self._decide.on_run_started(run)
             if self._is_suspended(spec.address):
                 self._restart_after(LOST_VERDICT, spec.address)
         lost, self.actor_inbox.failed_on = self.actor_inbox.failed_on, None
-        self._make_good(lost)
+        if lost is not None:
+            self._take_up(lost)
+        self._go_on_routing()
 
-    def _make_good(self, lost: Any) -> None:
-        """Answer the request that the earlier instance failed on, and pass on the news that nobody says twice."""
+    def _take_up(self, lost: Any) -> None:
+        """Fail the request that an earlier instance failed on; hear again what was told it and nobody says twice."""
         error = "the supervisor failed while it handled this; the log names the error"
         match lost:
             case AgentMessage():
                 self._directory.bounce(lost, ErrorKind.INTERNAL, error)
             case StartRun() if ids.workflow_address(lost.run) not in self._directory.mailboxes:
                 self._refuse(lost, error, ErrorKind.INTERNAL)
-            case CancelRun():
-                self.tell(ids.workflow_address(lost.run), lost)
-            case CancelStep():
-                self._tell_elders(lost)
-            case RunEnded() | ChildStopped():
-                self.tell(self.address, lost)
+            case CancelStep() | CancelRun() | RunEnded() | ChildStopped():
+                self.actor_inbox.put_back(lost)
 
     def on_receive(self, message: Any) -> Any:
         """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""
@@ -117,11 +113,10 @@ class Supervisor(Actor):
             case ChildFailed():
                 self._child_failed(message)
             case ChildStopped():
-                self._decide.on_gone(message.address)
-                if message.failed:
-                    self._mourn(message)
+                self._gone(message)
             case Reaffirmed():
                 self._decide.on_reaffirmed(message.agent, message.role, message.steps)
+                self._go_on_routing()
             case RestartLater() if self._is_suspended(message.address):
                 self.tell(message.address, Restart())
             case RestartLater():
@@ -138,19 +133,26 @@ class Supervisor(Actor):
             self.tell(decision.address, message)
         elif isinstance(decision, NoRoute):
             self._directory.dead_letter(message.recipient or "", decision.reason, message, decision.kind)
+        elif isinstance(decision, Wait):
+            self._held()[message.message_id] = message
+
+    def _go_on_routing(self) -> None:
+        """Take up what waited until every agent had named what it holds."""
+        for step, message in [] if self._decide.recovering else self._held().items():
+            self.tell(self.address, message)
+            self.when_done(partial(self._held().pop, step, None))
+
+    def _held(self) -> dict[str, AgentMessage]:
+        """Return what waits; it lies in the mailbox, which outlives this instance."""
+        mailbox = self.actor_inbox
+        if mailbox.held is None:
+            mailbox.held = {}
+        return mailbox.held
 
     def _cancel_step(self, message: CancelStep) -> None:
-        holder = self._decide.holder_of(message.step)
-        if holder is not None:
+        self.when_done(partial(self._held().pop, message.step, None))
+        for holder in self._decide.holders_of(message.step):
             self.tell(holder, message)
-        else:
-            self._tell_elders(message)
-
-    def _tell_elders(self, message: CancelStep) -> None:
-        """Tell the agents of an earlier instance's time: what lies in their mailboxes, nobody has told this one of."""
-        for agent in self._elders:
-            if agent in self._directory.mailboxes:
-                self.tell(agent, message)
 
     def _register(self, message: Register) -> str | None:
         """Spawn a role's agents; return why not, when one cannot be."""
@@ -191,23 +193,26 @@ class Supervisor(Actor):
         result = WorkflowResult(correlation_id=start.run, success=False, error=error, error_kind=kind)
         self.tell(start.reply_to, RunEnded(run=start.run, result=result))
 
-    def _mourn(self, news: ChildStopped) -> None:
-        """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
+    def _gone(self, news: ChildStopped) -> None:
+        self._decide.on_gone(news.address)
+        self._go_on_routing()
         run = _run_at(news.address)
         if run is not None:
-            self._decide.on_run_ended(run)
-            error = f"its workflow failed too often: {news.reason}"
-            result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
-            self.tell(ids.DESK, RunEnded(run=run, result=result))
-            self.tell(ids.RECORDER, Forget(run=run))
+            self._decide.on_run_ended(run)  # its end may have been heard by an instance before this one
+            if news.failed:
+                self._mourn(run, news)
+
+    def _mourn(self, run: str, news: ChildStopped) -> None:
+        """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
+        error = f"its workflow failed too often: {news.reason}"
+        result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
+        self.tell(ids.DESK, RunEnded(run=run, result=result))
+        self.tell(ids.RECORDER, Forget(run=run))
 
     def _run_ended(self, ended: RunEnded) -> None:
         self._decide.on_run_ended(ended.run)
-        self._dismiss(ended.run)
-
-    def _dismiss(self, run: str) -> None:
-        self.tell(ids.workflow_address(run), Stop(reason="run ended"))
-        self.tell(ids.RECORDER, Forget(run=run))
+        self.tell(ids.workflow_address(ended.run), Stop(reason="run ended"))
+        self.tell(ids.RECORDER, Forget(run=ended.run))
 
     def _child_failed(self, news: ChildFailed) -> None:
         mailbox = self._directory.mailboxes.get(news.address)

@@ -138,7 +138,8 @@ class TeamWorkflow(Workflow):
         error = None
         if open_:
             first = f"{open_[0].subtask}: {open_[0].note}"
-            error = f"{len(open_)} of {len(self.drafts)} subtasks have no finished draft: {first}"
+            have = "has" if len(open_) == 1 else "have"
+            error = f"{len(open_)} of {len(self.drafts)} subtasks {have} no finished draft: {first}"
         return Outcome(
             output=self.compose(),
             success=bool(self.drafts) and not open_,

@@ -90,9 +90,9 @@ class Crew(Actor):
             mailbox.held = {}
         self._jobs = mailbox.held
         self._hired = [s.address for s in self._directory.children(ids.SUPERVISOR) if s.address.startswith(WORKER)]
-        if isinstance(mailbox.failed_on, FunctionDone | ChildFailed):
-            self.tell(self.address, mailbox.failed_on)
-        self.when_done(partial(setattr, mailbox, "failed_on", None))
+        unfinished, mailbox.failed_on = mailbox.failed_on, None
+        if isinstance(unfinished, FunctionDone | ChildFailed):
+            mailbox.put_back(unfinished)
         self._hand_out()
 
     def on_receive(self, message: Any) -> None:
@@ -138,9 +138,8 @@ class Crew(Actor):
         return [worker for worker, mailbox in there.items() if worker not in busy and not mailbox.suspended]
 
     def _hire(self) -> str:
-        address = next(
-            place for place in map(f"{WORKER}{{}}".format, count()) if place not in self._directory.mailboxes
-        )
+        places = (f"{WORKER}{number}" for number in count())
+        address = next(place for place in places if place not in self._directory.mailboxes)
         self._hired.append(address)
         self.spawn(
             ActorSpec(

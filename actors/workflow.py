@@ -21,7 +21,18 @@ from protocol.awaited import fingerprint
 from protocol.errors import Cancelled, ErrorKind
 from protocol.ledger import Ledger
 from protocol.messages import Accepted, Summary, TaskResult, WorkflowResult
-from protocol.signals import Answer, CancelRequested, CancelRun, Progress, Recall, Recalled, RunEnded, StartRun
+from protocol.signals import (
+    Allow,
+    Answer,
+    CancelRequested,
+    CancelRun,
+    Forget,
+    Progress,
+    Recall,
+    Recalled,
+    RunEnded,
+    StartRun,
+)
 
 if TYPE_CHECKING:
     from protocol.awaited import Step
@@ -53,7 +64,7 @@ class Workflow(Conversational):
     """Base of every workflow. Subclasses implement :meth:`run`; ``name`` is what they are registered by."""
 
     max_parallel: int | None = None
-    """How many tasks of one run may be under way at once; None: no bound."""
+    """How many tasks of one run, and how many of its calls, may be under way at once; None: no bound."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -101,11 +112,13 @@ class Workflow(Conversational):
         if self._over:
             return
         if isinstance(unfinished, CancelRun):
-            self.tell(self.address, unfinished)
+            mailbox.put_back(unfinished)
         if mailbox.stuck is not None:
             error = "its workflow did not return from its code; it may await steps, never block"
             self._end(self._salvaged(ErrorKind.STUCK, error))
             return
+        if self._bounded():
+            self.tell(ids.LIMITER, Allow(run=start.run, nano_usd=start.max_cost, calls=self.max_parallel))
         if start.timeout is not None:
             self._deadline = self._began + start.timeout
             self.after(start.timeout, Deadline(), key="deadline")
@@ -267,6 +280,13 @@ class Workflow(Conversational):
         ended = RunEnded(run=self._start.run, result=result)
         self.tell(self._start.reply_to, ended)
         self.tell(ids.SUPERVISOR, ended)
+        if self._bounded():
+            self.tell(ids.LIMITER, Forget(run=self._start.run))
+
+    def _bounded(self) -> bool:
+        """Tell whether the limiter, where there is one, has bounds of this run to keep."""
+        bounds = (self._start.max_cost, self.max_parallel)
+        return bounds != (None, None) and ids.LIMITER in self._directory.mailboxes
 
     def _summary(self, talk: Talk | None) -> Summary:
         good = sum(1 for result in self.results if result.success)

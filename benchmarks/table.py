@@ -114,6 +114,41 @@ def spread(middle, ends):
     return f"{middle:.3f}, {ends[0]:.3f} - {ends[1]:.3f}"
 
 
+def limiter(result):
+    lines = [
+        f"Python {result['python']}, {result['waiting']:,} waiting, median of {result['rounds']} rounds.",
+        "",
+        "| what | where | Troupe | lowest - highest | bound |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        unit, digits = row["unit"], 4 if not row["unit"] else 0 if row["unit"] == "bytes" else 1
+        figure, low, high = (f"{row[name]:,.{digits}f}" for name in ("figure", "lowest", "highest"))
+        spread = f"{low} - {high}" if unit == "us" else ""
+        cells = (
+            NAMES[row["what"]],
+            row["where"],
+            f"{figure} {unit}".strip(),
+            spread,
+            f"{row['bound']:,g} {unit}".strip(),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+NAMES = {
+    "acquire": "a request joins, p99",
+    "settle": "a call ends and another is granted, p99",
+    "timer": "the timer grants, p99",
+    "waiter": "a waiter weighs",
+    "left": "left of each when all have gone",
+    "inversions": "less urgent first",
+    "lowest": "the lowest class overstays",
+    "ratio": "shares",
+    "spread": "difference",
+}
+
+
 def shown(figure, unit, *, bare=False):
     """Return *figure* as a reader wants it: bytes whole and with commas, others with two digits."""
     text = f"{figure:,.0f}" if unit == "bytes" else f"{figure:.2f}"
@@ -121,6 +156,7 @@ def shown(figure, unit, *, bare=False):
 
 
 TABLES = {
+    "limiter": ("limiter", limiter),
     "kit": ("kit", kit),
     "mailbox": ("mailbox", mailbox),
     "team": ("team", team),

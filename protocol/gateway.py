@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 from protocol import ids
 from protocol.calls import (
     PLACE,
+    UNWEIGHED,
     AbortFlight,
-    AnswerStep,
     AskLimiter,
     Call,
     Dismiss,
@@ -53,8 +53,8 @@ from protocol.errors import ErrorKind
 from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
 from protocol.policies.output_ladder import Dialect, learn, render
+from protocol.policies.token_bucket import TICK
 from protocol.signals import (
-    Amount,
     Cancel,
     CancelStep,
     ChatCall,
@@ -71,23 +71,6 @@ if TYPE_CHECKING:
 
     from protocol.calls import Estimate, Result
     from protocol.policies.backoff import Backoff
-
-__all__ = [
-    "AbortFlight",
-    "AnswerStep",
-    "AskLimiter",
-    "Dismiss",
-    "Dispatch",
-    "Effect",
-    "Gateway",
-    "Hire",
-    "Later",
-    "Lost",
-    "ModelInfo",
-    "ProviderInfo",
-    "TellLimiter",
-    "Unset",
-]
 
 GRACE = 2.0
 """Seconds that an aborted caller has to report before it counts as lost."""
@@ -167,9 +150,8 @@ class Gateway:
         if flight.aborted and isinstance(result, CallFailure):
             result = CallFailure(kind=ErrorKind.TIMEOUT, message=result.message)
         flight.pool.free(flight.caller)
-        effects: list[Effect] = [Unset(f"attempt:{performed.call}")]
-        effects += self._landed(flight, result, performed.elapsed_ms, now, roll)
-        return effects + self._staff(flight.pool, now)
+        landed = self._landed(flight, result, performed.elapsed_ms, now, roll)
+        return [Unset(f"attempt:{performed.call}"), *landed, *self._staff(flight.pool, now)]
 
     def on_cancel(self, cancel: CancelStep, now: float) -> list[Effect]:
         """Nobody waits for the step: end it wherever it is, without an answer."""
@@ -185,9 +167,8 @@ class Gateway:
             return self._abort(flight)
         flight.pool.lose(flight.caller)
         failure = CallFailure(kind=ErrorKind.TIMEOUT, message=f"{flight.caller} did not come back from the call")
-        effects: list[Effect] = [Lost(flight.caller, lease)]
-        effects += self._landed(flight, failure, (now - flight.started) * 1000.0, now, roll)
-        return effects + self._staff(flight.pool, now)
+        landed = self._landed(flight, failure, (now - flight.started) * 1000.0, now, roll)
+        return [Lost(flight.caller, lease), *landed, *self._staff(flight.pool, now)]
 
     def on_retry_due(self, step: str, now: float) -> list[Effect]:
         """The backoff is over: ask for a new lease."""
@@ -199,9 +180,10 @@ class Gateway:
         state = self._calls.get(step)
         if state is None or state.call.deadline is None:
             return []
-        if not state.late(now):
-            return [Later(f"deadline:{step}", state.call.deadline - now)]
-        return self._give_up(state, now)
+        left = state.call.deadline - now
+        if left < TICK:  # less comes of rounding, and a timer of 0 s would follow
+            return self._give_up(state, now)
+        return [Later(f"deadline:{step}", left)]
 
     def on_timer(self, key: str, now: float, roll: float) -> list[Effect]:
         """The timer *key* has fired."""
@@ -253,7 +235,7 @@ class Gateway:
         if state.dialect is not dialect:
             state.dialect, state.request = dialect, render(call, state.model.name, dialect)
             weighed = self._providers[state.model.provider].weighed
-            state.amount = expected(call, state.request, state.model, self._estimate) if weighed else Amount()
+            state.amount = expected(call, state.request, state.model, self._estimate) if weighed else UNWEIGHED
         state.stage, state.since = "waiting", now
         return [self._ask(state)]
 

@@ -27,7 +27,7 @@ LATER_COMMANDS = {
     "cost": "what runs have cost",
     "replay": "run a record against another configuration",
 }
-LATER_OPTIONS = ("journal", "max_cost", "flow", "priority")
+LATER_OPTIONS = ("journal",)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -83,7 +83,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     for name in LATER_OPTIONS:
-        if getattr(options, name) not in {None, "normal"}:
+        if getattr(options, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} {NOT_BUILT}")
     from runtime.run import run  # noqa: PLC0415 (as above)
 
@@ -162,7 +162,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     add = run.add_argument_group("arguments").add_argument
     add("task", nargs="?", metavar="TASK", help="the task; - reads it from standard input")
-    add("--tasks", metavar="F", help="a task a line, or JSON {task, id, timeout}")
+    add("--tasks", metavar="F", help="a task a line, or JSON {task, id, priority, ...}")
     add("--config", metavar="F", help="a TOML configuration; the next four override it")
     add("--base-url", metavar="U", help="an OpenAI-compatible endpoint")
     add("--model", metavar="M", help="the model's name there")
@@ -174,9 +174,9 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("--out", metavar="DIR", help="write each output and result into DIR")
     add("--events", metavar="F", help="write events to F as JSON lines")
     add("--quiet", action="store_true", help="no progress and no summary")
-    add("--priority", metavar="P", choices=["high", "normal", "low"], help="normal; high and low are not built yet")
-    add("--flow", metavar="NAME", help="tenant for fair scheduling (not built yet)")
-    add("--max-cost", metavar="USD", help="hard budget (not built yet)")
+    add("--priority", metavar="P", choices=["high", "normal", "low"], help="high, normal or low")
+    add("--flow", metavar="NAME", help="tenant whose share it takes; else one of its own")
+    add("--max-cost", type=_dollars, metavar="USD", help="hard budget of each workflow")
     add("--journal", metavar="F", help="keep a journal (not built yet)")
     add("--no-journal", action="store_true", help="accepted: there is no journal yet")
     add("-h", "--help", action="help", help="show this help and exit")
@@ -211,6 +211,16 @@ def _seed(text: str) -> int:
     if not text.isdecimal() or len(text) > 18:
         raise argparse.ArgumentTypeError(f"{text!r} is no seed (a whole number of 0 or more)")
     return int(text)
+
+
+def _dollars(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of US dollars from 0 on")
+    return value
 
 
 def _seconds(text: str) -> float:

@@ -44,10 +44,12 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """US dollars per million tokens."""
+    """US dollars per million tokens; of input read from a cache or written to one, None is the price of input."""
 
     input: Dollars
     output: Dollars
+    cached: Dollars | None = None
+    written: Dollars | None = None
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,6 +68,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     requests_per_minute: Annotated[float, Meta(gt=0, le=1e7)] | None = None
+    requests_per_day: Annotated[float, Meta(ge=1, le=1e10)] | None = None
     burst: Annotated[int, Meta(ge=1, le=100_000)] = 10
     tokens_per_minute: Rate | None = None
     input_tokens_per_minute: Rate | None = None

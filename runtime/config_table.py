@@ -111,6 +111,10 @@ NOTES = """
   file does not say otherwise.
 - `[limits."<provider>/<model's name>"]` narrows the limits of a provider to one model; what it does not say is taken
   from the provider's.
+- A budget reserves the most that a call can cost: the bytes of its prompt and `max_tokens` at the model's dearest
+  price. A model without `price` is not called while a budget is set; `price.cached` and `price.written` are for input
+  read from a prompt cache and written to one, `input` where they are not given.
+- `requests_per_day` counts in any 24 hours, and may be used up at once.
 - Priorities are `high` (0, the most urgent), `normal` (1) and `low` (2). 0 is the most urgent in the guide, too.
 - `roles.<name>` are the defaults of a role of the user's own; the built-in roles differ where they have a row of their
   own.

@@ -79,7 +79,8 @@ def team() -> tuple[Any, AbstractContextManager[Any]]:
     missing = available()
     if missing is None:
         say(
-            "Troupe demo: a 135M model runs on this machine; the format of its answers is right, their content is poor."
+            "Troupe demo: a 135M model runs on this machine.\n"
+            "The format of its answers is right, their content is poor."
         )
         return lambda: Config.parse(EMBEDDED.encode(), "the demo"), nullcontext()
     from runtime.fake_script import Script  # noqa: PLC0415

@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     tasks = read_tasks(options)
     with ExitStack() as stack:
         outlet = Outlet(options, stack, several=options.tasks is not None)
-        return Batch(config, outlet).run(tasks)
+        with check.of_file(options.config):
+            return Batch(config, outlet).run(tasks)
 
 
 def configuration(options: argparse.Namespace) -> Config:
@@ -111,7 +112,14 @@ class Batch:
     def _fill(self, system: ActorSystem, tasks: Iterator[TaskLine]) -> None:
         while not self._interrupted and len(self._open) < WINDOW and (task := next(tasks, None)) is not None:
             id_ = task.id or f"run-{secrets.token_hex(6)}"
-            handle = system.submit(task.task, correlation_id=id_, timeout=task.timeout)
+            handle = system.submit(
+                task.task,
+                correlation_id=id_,
+                priority=task.priority or "normal",
+                flow=task.flow or "",
+                timeout=task.timeout,
+                max_cost=task.max_cost,
+            )
             self._open[id_] = handle
             handle.subscribe(self._news.put)
 

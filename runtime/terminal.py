@@ -12,6 +12,9 @@ import sys
 from runtime.line_writer import LineWriter
 
 WIDTH = 72
+"""Characters of a task or error that are shown in a line at most."""
+COLUMNS = 120
+"""Columns of a line where standard error is no terminal."""
 MOST_LINE = 2000
 """Characters of an error's line."""
 
@@ -65,6 +68,14 @@ def print_out(text: str) -> None:
 def say(text: str) -> None:
     """Have *text*, one line or several, written to standard error; never waits, and any thread may call it."""
     _errors.put(text.encode("utf-8", "replace") + b"\n")
+
+
+def columns() -> int:
+    """Return how wide a line on standard error may be now; a terminal can be resized at any time."""
+    try:
+        return os.get_terminal_size(2).columns or COLUMNS
+    except OSError:
+        return COLUMNS
 
 
 def complain(text: str) -> None:

@@ -11,7 +11,7 @@ from actors.testing import ActorTestKit, Crash
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway as Decisions
-from protocol.signals import CancelStep
+from protocol.signals import CancelStep, Restart
 from tests.actors.provider import CallStage, Provider, fault, reply
 
 # --- a call from request to answer
@@ -257,6 +257,23 @@ def test_the_limiter_takes_the_leases_of_a_dead_gateway_back():
     assert stage.in_flight() == 2
     stage.run()
     assert (len(stage.answers), stage.in_flight()) == (2, 0)
+
+
+@pytest.mark.parametrize("limiter_too", [False, True])
+def test_what_a_gateway_held_is_free_again_when_it_is_replaced_without_a_failure(limiter_too):
+    stage = CallStage(Provider(latency=10.0), concurrency=1)
+    stage.call()
+    stage.advance(1.0)
+    if limiter_too:  # the gateway names its lease, and is gone before the limiter reads that
+        stage.tell(ids.LIMITER, Restart())
+        while not stage.actor(ids.LIMITER).actor_inbox.data:
+            stage.dispatcher.step()
+        stage.directory.mailboxes[ids.LIMITER].suspend()
+    stage.tell(ids.GATEWAY, Restart())
+    stage.dispatcher.settle()
+    stage.directory.mailboxes[ids.LIMITER].resume()
+    stage.run()
+    assert (stage.outcomes(), stage.in_flight()) == ([("run/0", "yes")], 0)
 
 
 def test_a_new_gateway_adopts_the_callers_and_hires_none_twice():

@@ -17,7 +17,7 @@ from actors.simulation import SimulatedDispatcher
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage
-from protocol.signals import Answer, Restart, Returned, Stop, TaskSettled, WhoHolds
+from protocol.signals import Answer, ChildRestarted, Restart, Returned, Stop, TaskSettled
 
 ANSWER = Answer(to="a", step="run/0", kind="call", fingerprint="", payload=Returned())
 SENDERS = 4
@@ -71,7 +71,7 @@ def taken(mailbox):
 
 
 def test_control_is_taken_before_data_and_each_lane_keeps_its_order(mailbox):
-    first, second = WhoHolds(reply_to="x"), WhoHolds(reply_to="y")
+    first, second = ChildRestarted(address="x"), ChildRestarted(address="y")
     for item in (1, first, 2, second):
         mailbox.put(item)
     assert taken(mailbox) == [first, second, 1, 2]
@@ -177,6 +177,15 @@ def test_a_dead_letter_log_that_raises_does_not_reach_the_sender(mailbox):
     assert (letter.reason, letter.message.message) == ("OSError: the disk is full", 1)
 
 
+@pytest.mark.parametrize("items", [(1, 2), (Stop(reason="x"), Stop())])
+def test_what_is_put_back_comes_first_in_its_lane_with_a_token_of_its_own(mailbox, tokens, items):
+    first, second = items
+    mailbox.put(second)
+    mailbox.put_back(first)
+    assert [mailbox.take(), mailbox.take()] == [first, second]
+    assert tokens == [mailbox, mailbox]
+
+
 # --- a cap refuses new requests only
 
 
@@ -219,7 +228,7 @@ def test_answers_timers_and_control_are_never_refused(mailbox, item):
 def test_a_suspended_mailbox_owes_its_tokens_and_gives_them_back(mailbox, tokens):
     mailbox.actor = object()
     mailbox.put(1)
-    mailbox.put(WhoHolds(reply_to="x"))
+    mailbox.put(ChildRestarted(address="x"))
     mailbox.suspend()
     while tokens:
         tokens.pop()
@@ -231,7 +240,7 @@ def test_a_suspended_mailbox_owes_its_tokens_and_gives_them_back(mailbox, tokens
 
 def test_the_verdict_passes_what_waits_before_it_and_the_rest_keeps_its_order(mailbox):
     mailbox.actor = object()
-    first, second = WhoHolds(reply_to="x"), WhoHolds(reply_to="y")
+    first, second = ChildRestarted(address="x"), ChildRestarted(address="y")
     for item in (1, first, second, Restart(), Stop()):
         mailbox.put(item)
     mailbox.suspend()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from actors import Agent, Workflow
 from actors.agent import agent_spec
@@ -10,7 +11,7 @@ from actors.supervisor import LOST_VERDICT, Register, Supervisor
 from actors.testing import ActorTestKit, Crash, ScriptedModel
 from protocol import AgentMessage, ErrorKind, TaskFailed
 from protocol.ids import DESK, RECORDER, SUPERVISOR, workflow_address
-from protocol.signals import Answer, CancelRun, CancelStep, ChildStopped, Restart, RunEnded, StartRun
+from protocol.signals import Answer, CancelRun, CancelStep, ChildStopped, Restart, RunEnded, StartRun, Stop
 from tests.actors.players import Player, fails_on
 
 
@@ -189,6 +190,180 @@ def test_a_cancel_finds_its_way_after_a_restart():
     kit.expect_idle()
 
 
+def test_a_child_that_waits_for_its_verdict_gets_one_from_the_next_supervisor():
+    kit, log = kit_with(), []
+    kit.spawn(lambda: Player(fails_on("bad", log)), "player")
+    for _ in range(2):
+        kit.tell("player", "bad")
+        kit.settle()  # the second failure waits for its backoff
+    kit.tell(SUPERVISOR, Restart())
+    kit.tell("player", "good")
+    kit.settle()
+    assert log == []
+    kit.advance(LOST_VERDICT)
+    assert log == ["good"]
+
+
+@pytest.mark.parametrize("what", ["route", "start"])
+def test_what_a_supervisor_failed_on_is_answered_by_the_next(monkeypatch, what):
+    kit = kit_with()
+    probe = kit.probe()
+    monkeypatch.setattr(Supervisor, f"_{what}", our_own_bug)
+    kit.tell(SUPERVISOR, request() if what == "route" else start())
+    kit.settle()
+    answered = probe.expect(Answer).payload if what == "route" else kit.result("run")
+    assert (answered.success, answered.error_kind) == (False, ErrorKind.INTERNAL)
+
+
+class GivesUp(Workflow):
+    """Has the supervisor hear of a task, its cancel, its end, a run's cancel and its end: messages 2 to 7."""
+
+    async def run(self, task: str) -> str:
+        try:
+            await self.ask("echo", task, timeout=2.0)
+        except TaskFailed:
+            await self.pause(1000.0)
+
+
+@pytest.mark.parametrize("at", [4, 5, 6, 7])
+def test_a_cancel_or_an_end_that_a_supervisor_failed_on_is_heard_by_the_next(at):
+    kit = kit_with(latency=9.0, faults=[Crash(SUPERVISOR, at)])
+    run = kit.submit(GivesUp, "x")
+    kit.advance(5.0)
+    kit.cancel(run)
+    kit.settle()
+    assert kit.result(run).error_kind is ErrorKind.CANCELLED
+    assert kit.dispatcher.fired == (Crash(SUPERVISOR, at),)
+    assert len(kit.model.cancelled) == 1
+    assert list(kit.directory.mailboxes[RECORDER].held) == []
+    kit.expect_idle()
+
+
+def test_a_supervisor_that_failed_on_the_end_of_a_given_up_workflow_ends_its_run():
+    kit = kit_with(faults=[Crash(SUPERVISOR, 2)])
+    kit.tell(SUPERVISOR, ChildStopped(address=workflow_address("run"), reason="too often", failed=True))
+    assert kit.result("run", seconds=1.0).error == "its workflow failed too often: too often"
+
+
+class Patient(Agent):
+    """Works until it is cancelled."""
+
+    role = "echo"
+
+    async def handle(self, message: AgentMessage) -> None:
+        await self.pause(1000.0)
+
+
+def patient_kit(**options) -> ActorTestKit:
+    kit = ActorTestKit(**options)
+    kit.register(Patient, instances=2)
+    return kit
+
+
+def suspended(kit, *addresses: str) -> None:
+    for address in addresses:
+        kit.directory.mailboxes[address].suspend()
+
+
+def resumed(kit, *addresses: str) -> None:
+    for address in addresses:
+        kit.directory.mailboxes[address].resume()
+    kit.settle()
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_cancel_in_front_of_what_an_agent_names_is_obeyed(crash):
+    kit = patient_kit(faults=[Crash("echo/0", 2)] if crash else [])
+    kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    suspended(kit, "echo/0")
+    kit.restart(SUPERVISOR)
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    resumed(kit, "echo/0")
+    assert len(kit.failures) == crash
+    kit.expect_idle()
+
+
+def test_a_task_that_was_routed_but_not_taken_before_a_restart_is_found_by_its_cancel():
+    kit = patient_kit()
+    kit.probe()
+    suspended(kit, "echo/0")
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    kit.restart(SUPERVISOR)
+    resumed(kit, "echo/0")
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    kit.expect_idle()
+
+
+@pytest.mark.parametrize(
+    ("last", "holders"), [("named", ["echo/0"]), ("restarted", ["echo/0"]), ("cancelled", []), ("gone", [])]
+)
+def test_what_is_asked_again_waits_for_those_who_may_hold_it_through_another_restart(last, holders):
+    kit = patient_kit()
+    kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    suspended(kit, "echo/0")
+    kit.restart(SUPERVISOR)
+    kit.tell(SUPERVISOR, replace(request(), attempt=1))
+    kit.settle()
+    assert list(kit.directory.mailboxes[SUPERVISOR].held) == ["run/0"]
+    if last == "restarted":
+        kit.restart(SUPERVISOR)
+    elif last == "cancelled":
+        kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    elif last == "gone":
+        kit.tell("echo/0", Stop())
+    resumed(kit, "echo/0")
+    assert not kit.directory.mailboxes[SUPERVISOR].held
+    assert [box.address for box in kit.directory.mailboxes.values() if "run/0" in (box.held or {})] == holders
+    assert list(decisions(kit)._holders.values()) == holders
+
+
+def test_a_supervisor_that_finds_a_workflow_whose_end_its_predecessor_heard_forgets_the_run_with_it():
+    kit = kit_with(latency=0.0)
+    run = kit.submit(Ask, "x")
+    while not (kit.rig.ended and kit.directory.mailboxes[workflow_address(run)].control):
+        kit.dispatcher.step()
+    workflow, tokens = kit.directory.mailboxes[workflow_address(run)], kit.dispatcher._tokens
+    tokens.remove(workflow)  # it is told to stop, and does not get to it yet
+    kit.restart(SUPERVISOR)
+    assert decisions(kit)._runs == {run}
+    workflow.wake(workflow)
+    kit.settle()
+    assert decisions(kit)._runs == set()
+
+
+def test_what_was_told_leaves_nothing_behind_about_where_it_asked():
+    class Asks(Agent):
+        role = "asks"
+
+        async def handle(self, message: AgentMessage) -> str:
+            return await self.ask("echo", message.content)
+
+    kit = kit_with(instances=2)
+    kit.register(Asks)
+    for _ in range(2):
+        kit.tell(SUPERVISOR, AgentMessage(sender="test", recipient="asks", content="x"))
+    kit.settle()
+    assert sorted(decisions(kit)._load.values()) == [0, 1, 1]  # not both with the same
+    assert decisions(kit)._sticky == {}
+
+
+def test_a_workflow_is_found_again_by_its_address():
+    kit = kit_with()
+    run = kit.submit(Ask, "x")
+    kit.settle()
+    assert workflow_address(run) in kit.directory.mailboxes
+    kit.result(run)
+    kit.settle()
+    assert workflow_address(run) not in kit.directory.mailboxes
+
+
 @pytest.mark.parametrize("taken", [True, False], ids=["the agent has begun", "the request lies in its mailbox"])
 def test_a_cancel_that_meets_a_supervisor_in_restart_reaches_whoever_holds_the_step(taken):
     kit = kit_with()
@@ -248,85 +423,4 @@ def test_a_run_whose_end_a_supervisor_failed_on_is_forgotten_all_the_same(monkey
     fails_once(monkeypatch, RunEnded)
     assert kit.result(run).success
     kit.expect_idle()
-    assert workflow_address(run) not in kit.directory.mailboxes
-
-
-def test_a_child_that_waits_for_its_verdict_gets_one_from_the_next_supervisor():
-    kit, log = kit_with(), []
-    kit.spawn(lambda: Player(fails_on("bad", log)), "player")
-    for _ in range(2):
-        kit.tell("player", "bad")
-        kit.settle()  # the second failure waits for its backoff
-    kit.tell(SUPERVISOR, Restart())
-    kit.tell("player", "good")
-    kit.settle()
-    assert log == []
-    kit.advance(LOST_VERDICT)
-    assert log == ["good"]
-
-
-@pytest.mark.parametrize("what", ["route", "start"])
-def test_what_a_supervisor_failed_on_is_answered_by_the_next(monkeypatch, what):
-    kit = kit_with()
-    probe = kit.probe()
-    monkeypatch.setattr(Supervisor, f"_{what}", our_own_bug)
-    kit.tell(SUPERVISOR, request() if what == "route" else start())
-    kit.settle()
-    answered = probe.expect(Answer).payload if what == "route" else kit.result("run")
-    assert (answered.success, answered.error_kind) == (False, ErrorKind.INTERNAL)
-
-
-class GivesUp(Workflow):
-    """Has the supervisor hear of a task, its cancel, its end, a run's cancel and its end: messages 2 to 7."""
-
-    async def run(self, task: str) -> str:
-        try:
-            await self.ask("echo", task, timeout=2.0)
-        except TaskFailed:
-            await self.pause(1000.0)
-
-
-@pytest.mark.parametrize("at", [4, 5, 6, 7])
-def test_a_cancel_or_an_end_that_a_supervisor_failed_on_is_heard_by_the_next(at):
-    kit = kit_with(latency=9.0, faults=[Crash(SUPERVISOR, at)])
-    run = kit.submit(GivesUp, "x")
-    kit.advance(5.0)
-    kit.cancel(run)
-    kit.settle()
-    assert kit.result(run).error_kind is ErrorKind.CANCELLED
-    assert kit.dispatcher.fired == (Crash(SUPERVISOR, at),)
-    assert len(kit.model.cancelled) == 1
-    assert list(kit.directory.mailboxes[RECORDER].held) == []
-    kit.expect_idle()
-
-
-def test_a_supervisor_that_failed_on_the_end_of_a_given_up_workflow_ends_its_run():
-    kit = kit_with(faults=[Crash(SUPERVISOR, 2)])
-    kit.tell(SUPERVISOR, ChildStopped(address=workflow_address("run"), reason="too often", failed=True))
-    assert kit.result("run", seconds=1.0).error == "its workflow failed too often: too often"
-
-
-def test_what_was_told_leaves_nothing_behind_about_where_it_asked():
-    class Asks(Agent):
-        role = "asks"
-
-        async def handle(self, message: AgentMessage) -> str:
-            return await self.ask("echo", message.content)
-
-    kit = kit_with(instances=2)
-    kit.register(Asks)
-    for _ in range(2):
-        kit.tell(SUPERVISOR, AgentMessage(sender="test", recipient="asks", content="x"))
-    kit.settle()
-    assert sorted(decisions(kit)._load.values()) == [0, 1, 1]  # not both with the same
-    assert decisions(kit)._sticky == {}
-
-
-def test_a_workflow_is_found_again_by_its_address():
-    kit = kit_with()
-    run = kit.submit(Ask, "x")
-    kit.settle()
-    assert workflow_address(run) in kit.directory.mailboxes
-    kit.result(run)
-    kit.settle()
     assert workflow_address(run) not in kit.directory.mailboxes

@@ -105,7 +105,7 @@ def test_a_subtask_whose_coder_fails_for_good_fails_the_run_and_keeps_the_others
 
     result = run(kit_with(coder=coder))
     assert not result.success
-    assert result.error == "1 of 3 subtasks have no finished draft: b: the server is down"
+    assert result.error == "1 of 3 subtasks has no finished draft: b: the server is down"
     assert "## a" in result.output
     assert "## c" in result.output
     assert "## b" not in result.output
@@ -145,7 +145,7 @@ def test_a_note_on_the_plan_does_not_hide_what_went_wrong():
     assert [a.note for a in result.accepted] == [
         "no plan (the server is down): one coder does the whole task; the server is down"
     ]
-    assert result.error == f"1 of 1 subtasks have no finished draft: {TASK}: the server is down"
+    assert result.error == f"1 of 1 subtasks has no finished draft: {TASK}: the server is down"
 
 
 def test_a_cancelled_run_keeps_the_drafts_that_exist():

@@ -358,6 +358,12 @@ def test_a_dead_letter_that_is_not_there_is_told_with_those_that_are():
         kit.expect_dead_letter(str, to="no/one", reason="x")
 
 
+def test_what_the_desk_has_no_use_for_is_a_dead_letter():
+    kit = ActorTestKit()
+    kit.tell("desk", "hello")
+    assert kit.expect_dead_letter(str, to="desk").reason == "no use for str"
+
+
 def test_a_dead_letter_that_was_not_expected_fails():
     with pytest.raises(AssertionError, match=r"nobody handled: nobody: 'hello' \(no such address\)"):
         letters(ActorTestKit()).expect_no_dead_letters()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from actors import Agent
+from actors.caller import AreYouFree, Free
+from actors.scripted_line import HUNG_UP, ScriptedLine
 from actors.testing import (
     ActorTestKit,
     Crash,
@@ -29,7 +31,7 @@ from actors.testing import (
     unauthorized,
 )
 from protocol import AgentMessage, AgentRole, ErrorKind, RoleSettings, ids
-from protocol.chat import Usage
+from protocol.chat import ChatRequest, Usage
 from protocol.plan import Plan
 
 
@@ -371,6 +373,42 @@ def test_a_caller_that_crashes_in_its_call_is_a_lost_connection():
     assert kit.ask("echo", "hi").result == "yes"
     assert len(kit.model.calls) == 2
     kit.expect_idle()
+
+
+def test_a_restarted_limiter_begins_with_nothing_to_give():
+    kit = kit_with("yes", limits=DomainLimits(requests_per_minute=60, burst=10))
+    kit.ask("echo", "hi")
+    kit.crash(ids.LIMITER)
+    kit.ask("echo", "hi")
+    assert [round(call.at, 3) for call in kit.model.calls] == [0.0, 1.0]
+
+
+def test_a_caller_in_a_call_is_deaf_until_the_call_has_ended():
+    kit = kit_with("yes", latency=5.0)
+    probe = kit.probe()
+    submitted(kit)
+    kit.advance(1.0)
+    kit.tell("caller/main/0", AreYouFree(reply_to="probe"))
+    probe.expect_nothing(for_=3.9)
+    assert probe.expect(Free, within=0.1).caller == "caller/main/0"
+
+
+def test_a_call_that_was_hung_up_reports_nothing_later():
+    kit = kit_with("yes", latency=20.0)
+    (run,) = submitted(kit)
+    kit.advance(1.0)
+    kit.cancel(run)
+    kit.advance(60.0)
+    assert kit.failures == []
+    kit.expect_no_dead_letters()
+
+
+def test_a_call_whose_asker_has_gone_is_not_made():
+    model = ScriptedModel("yes")
+    line = ScriptedLine(model, asked=lambda _: None, now=lambda: 0.0, tell=lambda _: None)
+    request = ChatRequest(model="m", messages=())
+    assert line.call(request, timeout=30.0, call="run/0#1") == (HUNG_UP, 0.0, {})
+    assert model.calls == []
 
 
 @pytest.mark.parametrize("way", ["restart", "crash"])

@@ -8,7 +8,7 @@ from msgspec import Raw
 from actors import Agent
 from actors.base import Actor
 from actors.sequence import KEPT, Sequence, brief, in_full
-from actors.testing import ActorTestKit, DirectWorkflow, rate_limited
+from actors.testing import ActorTestKit, Crash, DirectWorkflow, rate_limited
 from protocol import AgentMessage, ErrorKind, TaskResult, WorkflowResult
 from protocol.chat import CallFailure, ChatMessage, ChatReply, ChatRequest
 from protocol.messages import failed
@@ -132,6 +132,12 @@ def test_senders_and_receivers_stand_in_columns():
     assert len({line.index("  ", line.index(" -> ")) for line in lines}) > 1
     way = max(len(line[14:].partition("  ")[0]) for line in lines)
     assert {line[14 + way : 16 + way] for line in lines} == {"  "}
+
+
+def test_the_seed_and_the_faults_that_it_came_from_are_named():
+    kit = ActorTestKit(seed=7, faults=[Crash("echo/0", 1)])
+    faults = '{"faults":[{"type":"crash","address":"echo/0","at":1}]}'
+    assert kit.sequence(last=1).splitlines()[0] == f"the last 1 messages, seed 7, {faults}:"
 
 
 def test_a_failure_and_a_dead_letter_are_part_of_it():

@@ -15,13 +15,13 @@ from protocol.signals import (
     Answer,
     Cancel,
     ChildFailed,
-    ChildRestarted,
     Control,
     DeadLetter,
     Forget,
     Granted,
     Reaffirm,
     Restart,
+    RunEnded,
     Settle,
 )
 from tests.explorer.players import CROSSED
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from actors.directory import Directory
     from actors.mailbox import Mailbox
+    from protocol.messages import WorkflowResult
 
 OUTSIDE = "outside"
 ORDERS = (*VERDICTS, Begin)
@@ -51,13 +52,15 @@ class Books:
     def __init__(self, directory: Directory, *, concurrency: int | None) -> None:
         self.directory = directory
         self.broken: Violation | None = None
+        self.ended: dict[str, WorkflowResult] = {}  # the first end that was told: a desk hears no second one
         self.handled = 0
         self._open: dict[tuple[int, str], list[tuple[Any, str, bool, int]]] = {}
         self._numbers: Counter[tuple[str, str, bool]] = Counter()
         self._last: dict[tuple[str, str, bool], int] = {}
         self._turn: str | None = None
+        self._again: list[tuple[Any, str]] = []
         self._leaving: set[tuple[int, str]] = set()
-        self._ended: set[str] = set()  # what the recorder was told to forget
+        self._forgotten: set[str] = set()  # what the recorder was told to forget
         self.leases = Leases(concurrency)
 
     # --- law 1: the sender's side
@@ -71,7 +74,10 @@ class Books:
                 self._sent(sender, to, message)
 
     def sends(self, to: str, message: Any) -> None:
-        """Book what is sent at once, from a test or in the midst of a turn; what :meth:`left` booked comes by here too."""
+        """Book what is sent at once, from outside or in the midst of a turn.
+
+        What :meth:`left` has booked comes by here too when nobody lives at its address.
+        """
         key = (id(message), to)
         if key in self._leaving:
             self._leaving.discard(key)
@@ -100,7 +106,7 @@ class Books:
         message, _ = unwrap(item)
         entry = self._settle((id(message), address))
         if entry is None:
-            if not isinstance(message, ORDERS):
+            if not isinstance(message, ORDERS) and not self._is_taken_up(address, message):
                 self._break("law 1", f"{address} handles {_name(item)}, which nobody sent, or for the second time")
         elif not isinstance(message, ORDERS):
             _, sender, lane, number = entry
@@ -111,7 +117,17 @@ class Books:
         if address == ids.LIMITER:
             self._note(self.leases.told(message))
         elif isinstance(message, Forget) and address == ids.RECORDER:
-            self._ended.add(message.run)
+            self._forgotten.add(message.run)
+        elif isinstance(message, RunEnded) and address == ids.DESK:
+            self.ended.setdefault(message.run, message.result)
+
+    def _is_taken_up(self, address: str, message: Any) -> bool:
+        """Tell whether an instance at *address* failed on *message*, so that the next may take it up, once."""
+        for number, (failed, place) in enumerate(self._again):
+            if failed is message and place == address:
+                del self._again[number]
+                return True
+        return False
 
     def died(self, letter: DeadLetter) -> None:
         """Book a dead letter; one that tells of what was handled already stands for no message."""
@@ -124,6 +140,8 @@ class Books:
     def ends(self, mailbox: Mailbox) -> None:
         """Book that the turn of *mailbox* has ended. Raises the first violation."""
         self._turn = None
+        if mailbox.suspended and mailbox.failed_on is not None:
+            self._again.append((mailbox.failed_on, mailbox.address))
         if mailbox.address == ids.LIMITER and mailbox.actor is not None and not mailbox.suspended:
             self._note(self.leases.compare(mailbox.actor._decide))
         if self.broken is not None:
@@ -139,7 +157,7 @@ class Books:
             if len(entries) != queued[key]:
                 message, sender, _, _ = entries[0]
                 self._break(
-                    "law 1", f"{_name(message)} of {sender} to {key[1]} was neither handled nor is it a dead letter"
+                    "law 1", f"{_name(message)} of {sender} to {key[1]}: not handled, no dead letter, not queued"
                 )
         if self.broken is not None:
             raise self.broken
@@ -161,7 +179,7 @@ class Books:
         step = message.step
         record = (self.directory.mailboxes[ids.RECORDER].held or {}).get(ids.run_of(step))
         kept = None if record is None else record.answers.get(step)
-        if kept is None and not self._ended.isdisjoint((step, *ids.above(step))):
+        if kept is None and not self._forgotten.isdisjoint((step, *ids.above(step))):
             return  # what has ended is passed on and not kept
         if kept is None:
             self._break("record", f"{address} acts on the answer for {step}, which is on no record")
@@ -205,11 +223,13 @@ class Leases:
             case Begin(again=True) | Restart():
                 self.open.clear()
                 self.disturbed = True
-            case ChildFailed(address=ids.GATEWAY) | ChildRestarted(address=ids.GATEWAY):
+            case ChildFailed(address=ids.GATEWAY):
                 self.open.clear()
                 self.disturbed = True
             case Reaffirm():
-                self.open.update(request.lease for request in message.leases)
+                named = {request.lease for request in message.leases}
+                self.open = named if message.replaced else self.open | named  # the gateway is the only holder
+                self.disturbed = True
                 self._allowed = max(self._allowed, len(self.open))
         return None
 

@@ -6,7 +6,11 @@ import hashlib
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
-from actors import Coder, Orchestrator, Reviewer, TeamWorkflow
+from msgspec import Raw
+from msgspec.json import encode
+from msgspec.structs import replace
+
+from actors import Agent, Coder, Orchestrator, Reviewer, TeamWorkflow
 from actors.agent import agent_spec
 from actors.base import Actor, unwrap
 from actors.directory import ActorSpec
@@ -18,7 +22,7 @@ from actors.testing import ActorTestKit, Backoff, ScriptedModel
 from actors.workflow import DirectWorkflow
 from protocol import ids
 from protocol.messages import AgentMessage
-from protocol.roles import AgentRole, RoleSettings
+from protocol.roles import AgentRole
 from protocol.signals import Acquire, CancelRun, Restart, StartRun
 from tests.explorer.books import OUTSIDE, Books, Violation
 from tests.explorer.left_over import expect_nothing_left
@@ -38,7 +42,11 @@ ENOUGH = 2500.0
 """Virtual seconds within which every run has ended."""
 MANY = 20_000
 """Turns that no play needs."""
-CAST = {AgentRole.ORCHESTRATOR: Orchestrator, AgentRole.CODER: Coder, AgentRole.REVIEWER: Reviewer}
+CAST: dict[str, type[Agent]] = {
+    AgentRole.ORCHESTRATOR: Orchestrator,
+    AgentRole.CODER: Coder,
+    AgentRole.REVIEWER: Reviewer,
+}
 
 
 class Stage(SimulatedDispatcher):
@@ -111,10 +119,9 @@ class Play:
 
     def _engage(self) -> None:
         scenario = self.scenario
-        settings = RoleSettings(timeout=5.0, max_retries=scenario.retries, max_tokens=40)
         for role, count in scenario.roles.items():
-            agent = CAST.get(AgentRole(role)) if role in set(AgentRole) else Player
-            own = settings if agent is Player else _of(agent, settings)
+            agent = CAST.get(role, Player)
+            own = replace(agent.settings, timeout=5.0, max_retries=scenario.retries, max_tokens=40)
             specs = tuple(agent_spec(agent, role, n, own, cap=scenario.cap) for n in range(count))
             refusal = self.kit.ask_actor(ids.SUPERVISOR, Register(role=role, specs=specs))
             assert refusal is None, refusal
@@ -149,7 +156,7 @@ class Play:
                 letters.append((run.cancelled_at, ids.SUPERVISOR, CancelRun(run=run.id)))
         for told in self.scenario.told:
             message = AgentMessage(
-                sender=OUTSIDE, recipient=told.role, content=told.do.label, data=_encode(told.do), correlation_id=""
+                sender=OUTSIDE, recipient=told.role, content=told.do.label, data=Raw(encode(told.do))
             )
             letters.append((told.at, ids.SUPERVISOR, message))
         return letters
@@ -198,7 +205,8 @@ class Play:
             raise Violation("nonces", f"a reviewer is shown a draft of another subtask: {self.provider.crossed[0]!r}")
         open_ = [run.id for run in self.scenario.runs if run.id not in self.kit.rig.ended]
         if open_:
-            raise Violation("no end", f"{', '.join(open_)} did not end within {ENOUGH:g} s")
+            held = f"; held leases: {sorted(self.books.leases.open)}" if self.books.leases.open else ""
+            raise Violation("no end", f"{', '.join(open_)} did not end within {ENOUGH:g} s{held}")
         self.books.close()
         expect_nothing_left(self.kit)
         self._calls()
@@ -227,14 +235,14 @@ class Play:
 
     def answers(self) -> dict[str, Any]:
         """Return what each run has come to, without the fields that tell of time, cost or place."""
-        return {run: _answer(result) for run, result in self.kit.rig.ended.items()}
+        return {run: _answer(result) for run, result in self.books.ended.items()}
 
 
 def harmless(fault: Any, message: Any) -> bool:
     """Tell whether *fault*, which struck at *message*, must not change any answer.
 
     A crash fails the one request that the crashed actor had in hand where it cannot know whether that request would
-    crash it again: the supervisor's task or run, the limiter's request for a lease, the gateway's call, the worker's
+    crash it again: the supervisor's task, the limiter's request for a lease, the gateway's call, the worker's
     function. Everything else is done again or resumed. So it is with restarts of anybody, and with lost callers. Stalls
     and delays are not among what is asked here: a strict scenario has no timeout that they could reach.
     """
@@ -245,26 +253,13 @@ def harmless(fault: Any, message: Any) -> bool:
     assert isinstance(fault, Crash)
     match fault.address:
         case ids.SUPERVISOR:
-            return not isinstance(message, AgentMessage | StartRun)
+            return not isinstance(message, AgentMessage)
         case ids.LIMITER:
             return not isinstance(message, Acquire)
         case ids.GATEWAY:
             return step_of(message) is None
         case _:
             return not fault.address.startswith("worker/")
-
-
-def _of(agent: Any, settings: RoleSettings) -> RoleSettings:
-    """Return *settings* with the prompts of a built-in agent."""
-    import msgspec  # noqa: PLC0415
-
-    return msgspec.structs.replace(agent.settings, timeout=settings.timeout, max_retries=settings.max_retries, max_tokens=40)
-
-
-def _encode(value: Any) -> Any:
-    import msgspec  # noqa: PLC0415
-
-    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def _answer(result: WorkflowResult) -> Any:

@@ -50,13 +50,13 @@ def explodes(label: str) -> str:
 
 
 class Player(Agent):
-    """Performs the program that its message carries."""
+    """Performs the program that its message carries; a plain message is something to say."""
 
     role = "player"
     restart_on = (Unwell,)
 
     async def handle(self, message: AgentMessage) -> str:
-        do = message.payload(Do)
+        do = message.payload(Do) if message.data else Do("chat", message.content)
         if do.label != message.content:
             _crossed(self, message.content, do.label)
         return f"<{message.content} {await perform(self, do, [])}>"
@@ -74,52 +74,87 @@ class Script(Workflow):
 
 async def perform(actor: Any, do: Do, said: list[str]) -> str:
     """Do what is to be done and return it in words; *said* is what this branch has told the model so far."""
-    match do.kind:
-        case "seq":
-            return "+".join([await perform(actor, part, said) for part in do.parts])
-        case "gather" | "fast":
-            branches = (perform(actor, part, list(said)) for part in do.parts)
-            return f"({','.join(await actor.gather(*branches, fail_fast=do.kind == 'fast'))})"
-        case "try":
-            try:
-                return await perform(actor, do.parts[0], said)
-            except TaskFailed as failure:
-                return f"{do.label}!{failure.result.error_kind}"
-        case "ask":
-            answer: str = await actor.ask(do.to, do.label, data=do.parts[0], timeout=do.seconds)
-            return _own(actor, f"<{do.label} ", answer)
-        case "chat" | "typed":
-            return await _talk(actor, do, said)
-        case "call":
-            return _own(actor, measured(do.label), await actor.call(measured, do.label))
-        case "boom":
-            return await actor.call(explodes, do.label)
-        case "pause":
-            await actor.pause(do.seconds)
-            return f"{do.label}~"
-        case "dice":
-            return f"{do.label}={actor.random.random():.6f}"
-        case "raise":
-            raise ValueError(do.label)
-        case _:
-            raise Unwell(do.label)
+    return await _DOING[do.kind](actor, do, said)
 
 
-async def _talk(actor: Any, do: Do, said: list[str]) -> str:
-    line = f"say {do.label}"
-    whole = digest([*said, do.label])
-    if do.kind == "typed":
-        verdict = await actor.chat(line, returns=Verdict)
-        answer = _own(actor, f"{do.label} {whole}", f"{verdict.label} {verdict.digest}")
-    else:
-        try:
-            answer = _own(actor, f"[{do.label} {whole}]", (await actor.chat(line)).text)
-        except TaskFailed as failure:
-            if failure.result.error_kind is ErrorKind.TRUNCATED:  # half an answer was said, and is remembered
-                said.append(do.label)
-            raise
+async def _seq(actor: Any, do: Do, said: list[str]) -> str:
+    return "+".join([await perform(actor, part, said) for part in do.parts])
+
+
+async def _gather(actor: Any, do: Do, said: list[str]) -> str:
+    branches = (perform(actor, part, list(said)) for part in do.parts)
+    return f"({','.join(await actor.gather(*branches, fail_fast=do.kind == 'fast'))})"
+
+
+async def _try(actor: Any, do: Do, said: list[str]) -> str:
+    try:
+        return await perform(actor, do.parts[0], said)
+    except TaskFailed as failure:
+        return f"{do.label}!{failure.result.error_kind}"
+
+
+async def _ask(actor: Any, do: Do, said: list[str]) -> str:
+    answer: str = await actor.ask(do.to, do.label, data=do.parts[0], timeout=do.seconds)
+    return _own(actor, f"<{do.label} ", answer)
+
+
+async def _chat(actor: Any, do: Do, said: list[str]) -> str:
+    try:
+        answer = (await actor.chat(f"say {do.label}")).text
+    except TaskFailed as failure:
+        if failure.result.error_kind is ErrorKind.TRUNCATED:  # half an answer was said, and is remembered
+            said.append(do.label)
+        raise
     said.append(do.label)
-    return answer
+    return _own(actor, f"[{do.label} {digest(said)}]", answer)
+
+
+async def _typed(actor: Any, do: Do, said: list[str]) -> str:
+    verdict = await actor.chat(f"say {do.label}", returns=Verdict)
+    said.append(do.label)
+    return _own(actor, f"{do.label} {digest(said)}", f"{verdict.label} {verdict.digest}")
+
+
+async def _call(actor: Any, do: Do, said: list[str]) -> str:
+    return _own(actor, measured(do.label), await actor.call(measured, do.label))
+
+
+async def _boom(actor: Any, do: Do, said: list[str]) -> str:
+    return await actor.call(explodes, do.label)
+
+
+async def _pause(actor: Any, do: Do, said: list[str]) -> str:
+    await actor.pause(do.seconds)
+    return f"{do.label}~"
+
+
+async def _dice(actor: Any, do: Do, said: list[str]) -> str:
+    return f"{do.label}={actor.random.random():.6f}"
+
+
+async def _raise(actor: Any, do: Do, said: list[str]) -> str:
+    raise ValueError(do.label)
+
+
+async def _unwell(actor: Any, do: Do, said: list[str]) -> str:
+    raise Unwell(do.label)
+
+
+_DOING = {
+    "seq": _seq,
+    "gather": _gather,
+    "fast": _gather,
+    "try": _try,
+    "ask": _ask,
+    "chat": _chat,
+    "typed": _typed,
+    "call": _call,
+    "boom": _boom,
+    "pause": _pause,
+    "dice": _dice,
+    "raise": _raise,
+    "unwell": _unwell,
+}
 
 
 def _own(actor: Asking, expected: str, got: str) -> str:

@@ -36,7 +36,7 @@ class Author:
 
     def __init__(self, dice: Random, roles: tuple[str, ...], *, strict: bool, budget: int) -> None:
         self._dice = dice
-        self._roles = roles
+        self.roles = roles
         self._strict = strict
         self._left = budget
 
@@ -70,7 +70,7 @@ class Author:
 
     def _ask(self, label: str, depth: int) -> Do:
         dice = self._dice
-        to = dice.choice(self._roles)
+        to = "nobody" if dice.random() < 0.02 else dice.choice(self.roles)
         roll = dice.random()
         if roll < 0.06:  # a timeout that is certain to pass
             seconds = round(SURE[0] + dice.random() * (SURE[1] - SURE[0]), 2)

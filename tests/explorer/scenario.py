@@ -1,7 +1,8 @@
-"""A scenario, drawn from one seed: a small team, its runs, its provider's limits and moods; and what goes wrong in it."""
+"""A scenario, drawn from one seed: a small team, its runs, its provider's limits and moods; and what goes wrong."""
 
 from __future__ import annotations
 
+from collections import Counter
 from random import Random
 from typing import Any
 
@@ -142,6 +143,8 @@ def _run(dice: Random, author: Author, id_: str, *, team: bool) -> Run:
     }
     if team:
         return Run(kind="team", task=f"build-{id_}", **facts)
+    if dice.random() < 0.1:
+        return Run(kind="direct", task=id_, to=dice.choice(author.roles), **facts)
     program = author.program(id_)
     roll = dice.random()
     if roll < 0.12:  # it never ends by itself: all else is over long before it is cancelled, or out of time
@@ -174,37 +177,46 @@ def _limits(dice: Random) -> DomainLimits:
 MOST = {"house": 3, "agent": 2, "workflow": 3, "caller": 3, "worker": 2}
 """How often one address may meet what costs it an instance: each survives that, the supervisor by the skin of its
 teeth, and no message is taken for poison."""
-REACH = {"house": 30, "agent": 10, "workflow": 12, "caller": 6, "worker": 3}
+REACH = {"house": 24, "agent": 8, "workflow": 9, "caller": 5, "worker": 2}
 """Among its first so many messages a fault strikes an address of each kind."""
 
 
 def draw_plan(scenario: Scenario) -> Plan:
-    """Return what goes wrong in *scenario*: up to six faults, none in a tenth of all."""
+    """Return what goes wrong in *scenario*: up to six faults, in a quarter three restarts in a row."""
     dice = Random(f"plan {scenario.seed}")
     if dice.random() < 0.1:
         return Plan()
     places = scenario.addresses()
     seconds = dice.choice((1.0, 10.0, 40.0))
-    costs: dict[str, int] = {}
-    faults: list[Fault | RestartAt] = []
-    for _ in range(1 + int(dice.random() * 6.0)):
-        kind = dice.choices(list(places), (40, 25, 15, 12, 8))[0]
-        address = dice.choice(places[kind])
-        fault = _fault(
-            dice, kind, address, seconds, mortal=kind == "caller" or (not scenario.strict and kind in _MORTAL)
-        )
-        if not isinstance(fault, (Stall, Delay)):
-            costs[address] = costs.get(address, 0) + 1
-            if costs[address] > MOST[kind] and (scenario.strict or kind == "house"):
-                continue
-        faults.append(fault)
-    return Plan(tuple(faults))
+    faults = [_fault(dice, scenario, places, seconds) for _ in range(1 + int(dice.random() * 6.0))]
+    if dice.random() < 0.25:
+        turn = 1 + int(dice.random() * 150.0)
+        faults += [RestartAt(_place(dice, places)[1], turn + int(dice.random() * 8.0)) for _ in range(3)]
+    kinds = {address: kind for kind, addresses in places.items() for address in addresses}
+    costs: Counter[str] = Counter()
+    kept: list[Fault | RestartAt] = []
+    for fault in faults:
+        kind = kinds[fault.address]
+        if not isinstance(fault, Stall | Delay | RestartAt):
+            costs[fault.address] += 1
+        if kind == "agent" and isinstance(fault, RestartAt):  # mail under way at three restarts is poison
+            costs[fault.address] += 1
+        if costs[fault.address] <= MOST[kind] or not (scenario.strict or kind == "house"):
+            kept.append(fault)
+    return Plan(tuple(kept))
+
+
+def _place(dice: Random, places: dict[str, tuple[str, ...]]) -> tuple[str, str]:
+    kind = dice.choices(list(places), (40, 25, 15, 12, 8))[0]
+    return kind, dice.choice(places[kind])
 
 
 _MORTAL = ("agent", "workflow", "worker")
 
 
-def _fault(dice: Random, kind: str, address: str, seconds: float, *, mortal: bool) -> Fault | RestartAt:
+def _fault(dice: Random, scenario: Scenario, places: dict[str, tuple[str, ...]], seconds: float) -> Fault | RestartAt:
+    kind, address = _place(dice, places)
+    mortal = kind == "caller" or (not scenario.strict and kind in _MORTAL)
     at = 1 + int(dice.random() * REACH[kind])
     match dice.choices(("crash", "stall", "delay", "restart", "lose"), (40, 15, 10, 25, 15 if mortal else 0))[0]:
         case "crash":

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage
 from protocol.policies.restarts import GiveUp, Restart, RestartLimit
-from protocol.supervisor import NoRoute, Route, Supervisor
+from protocol.supervisor import NoRoute, Route, Supervisor, Wait
 
 
 def message(role: str | None, run: str = "run", step: str = "0", content: str = "x") -> AgentMessage:
@@ -81,9 +82,9 @@ def test_without_a_recipient_and_without_agents_there_is_no_route():
 def test_the_holder_of_a_step_is_known_until_it_is_settled():
     supervisor = team(coder=1)
     supervisor.on_message(message("coder"))
-    assert supervisor.holder_of("run/0") == "coder/0"
+    assert supervisor.holders_of("run/0") == ("coder/0",)
     supervisor.on_settled("run/0")
-    assert supervisor.holder_of("run/0") is None
+    assert supervisor.holders_of("run/0") == ()
 
 
 def test_what_is_asked_again_goes_to_its_holder_and_is_booked_once():
@@ -99,7 +100,7 @@ def test_what_is_told_without_an_id_is_not_booked_since_nobody_settles_it():
     supervisor = team(coder=2)
     for _ in range(3):
         assert supervisor.on_message(AgentMessage(sender="w", recipient="coder", content="x")) == Route("coder/0")
-    assert supervisor.holder_of("") is None
+    assert supervisor.holders_of("") == ()
 
 
 def test_the_end_of_a_run_forgets_where_its_conversations_were():
@@ -121,9 +122,25 @@ def test_a_restarted_supervisor_learns_from_its_agents():
     supervisor = team()
     supervisor.on_reaffirmed("coder/0", "coder", ("a/0",))
     supervisor.on_reaffirmed("coder/1", "coder", ())
-    assert supervisor.holder_of("a/0") == "coder/0"
+    assert supervisor.holders_of("a/0") == ("coder/0",)
     assert supervisor.on_message(message("coder", "b")) == Route("coder/1")
     assert supervisor.on_message(message("coder", "a", "1")) == Route("coder/0")
+
+
+def test_until_every_agent_has_named_what_it_holds_what_is_asked_again_waits_and_a_cancel_goes_to_all_of_them():
+    supervisor = team()
+    for number in range(3):
+        supervisor.on_found("coder", f"coder/{number}")
+    again = structs.replace(message("coder", "a"), attempt=1)
+    assert supervisor.recovering
+    assert supervisor.on_message(again) == Wait()
+    assert supervisor.on_message(message("coder", "b")) == Route("coder/0")
+    supervisor.on_gone("coder/0")
+    supervisor.on_reaffirmed("coder/1", "coder", ())
+    assert supervisor.holders_of("a/0") == ("coder/2",)
+    supervisor.on_reaffirmed("coder/2", "coder", ("a/0",))
+    assert not supervisor.recovering
+    assert supervisor.on_message(again) == Route("coder/2")
 
 
 def test_the_end_of_an_actor_that_plays_no_role_changes_nothing():
@@ -176,7 +193,7 @@ def test_an_agent_leaves_its_own_pool_alone_and_what_it_held_is_forgotten():
     supervisor.on_gone("coder/0")
     supervisor.on_settled("run/0")
     assert supervisor.roles == {"coder": [], "reviewer": ["reviewer/0"]}
-    assert supervisor.holder_of("run/0") is None
+    assert supervisor.holders_of("run/0") == ()
 
 
 def test_a_task_that_is_booked_is_not_booked_again_when_its_agent_names_it():

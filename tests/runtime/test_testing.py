@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 import pytest
 
 from actors import Agent, Coder, Reviewer, TeamWorkflow, Workflow
 from actors.base import Actor
+from actors.mailbox import Mailbox
 from actors.testing import (
     ActorTestKit,
     DirectWorkflow,
@@ -24,7 +26,8 @@ from protocol.chat import Usage
 from protocol.plan import Review
 from protocol.signals import CancelStep
 from runtime.channel import Channel
-from runtime.testing import ThreadedTestKit
+from runtime.loop import STOP
+from runtime.testing import ThreadedTestKit, Tokens
 from tests.runtime.house import Gate
 
 TIMEOUT = 10.0
@@ -163,6 +166,13 @@ def a_function_on_a_worker(kit):
     return kit.ask("adder", "x").result
 
 
+def no_timer_that_is_left(kit):
+    kit.model.on("echo", [server_error(), "hello"])
+    kit.register(Echo)
+    kit.ask("echo", "hi")
+    return kit.dispatcher.next_timer()
+
+
 def a_dead_letter(kit):
     kit.tell("nobody", "hello")
     return kit.expect_dead_letter(str, reason="no such").to
@@ -182,6 +192,7 @@ SCENARIOS = [
     a_cancel_that_gives_everything_back,
     a_gateway_that_crashes,
     a_function_on_a_worker,
+    no_timer_that_is_left,
     a_dead_letter,
 ]
 
@@ -318,6 +329,15 @@ def test_mail_for_an_actor_that_has_gone_leaves_nothing_under_way():
         mailbox.put(1)  # as a sender does that had found the mailbox before it was given back
         kit.settle()
         kit.expect_dead_letter(int, reason="stopped")
+
+
+def test_tokens_behind_the_end_of_a_loop_are_not_under_way():
+    under_way, quiet = deque(), Channel()
+    tokens = Tokens(under_way, quiet)
+    tokens.put(STOP)
+    tokens.put(Mailbox())
+    assert tokens.get() is STOP
+    assert (len(under_way), quiet.get(timeout=TIMEOUT)) == (0, None)
 
 
 class Fan(Workflow):
