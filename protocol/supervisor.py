@@ -124,6 +124,10 @@ class Supervisor:
         holder = self._holders.get(step)
         return tuple(self._silent) if holder is None else (holder,)
 
+    def steps_of(self, run: str) -> tuple[str, ...]:
+        """Return the tasks of *run* that somebody works for."""
+        return tuple(step for step in self._holders if ids.run_of(step) == run)
+
     def on_settled(self, step: str) -> None:
         """A task was answered or given up: its agent has one less."""
         agent = self._holders.pop(step, None)
