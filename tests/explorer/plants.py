@@ -67,13 +67,15 @@ def lost_reply() -> Plant:
 
 
 def lost_lease() -> Plant:
-    """A grant that crosses with the cancel of its call is not given back."""
-    on_granted = Gateway.on_granted
+    """A call that lands when nobody waits for it any more does not give its lease back."""
+    landed = Gateway._landed
 
-    def keeping(self: Gateway, granted: Any, now: float) -> list[Any]:
-        return [] if self._waiting_for(granted.lease) is None else on_granted(self, granted, now)
+    def keeping(self: Gateway, flight: Any, *rest: Any) -> list[Any]:
+        unwanted = flight.call is None
+        effects = landed(self, flight, *rest)
+        return [] if unwanted else effects
 
-    return _replaced(Gateway, "on_granted", keeping)
+    return _replaced(Gateway, "_landed", keeping)
 
 
 def wrong_conversation() -> Plant:
@@ -175,7 +177,7 @@ def any_order() -> Plant:
     def pick(self: SimulatedDispatcher) -> Mailbox:
         return self._tokens.pop(dice.randrange(len(self._tokens)))
 
-    return _replaced(SimulatedDispatcher, "_pick", pick)
+    return _replaced(SimulatedDispatcher, "_draw", pick)
 
 
 def forgets_no_task() -> Plant:
