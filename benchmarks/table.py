@@ -111,7 +111,7 @@ def simulation_speed(result):
 
 
 def spread(middle, ends):
-    return f"{middle:.3f}, {ends[0]:.3f} - {ends[1]:.3f}"
+    return f"{middle:.3f}" if ends[0] == ends[1] else f"{middle:.3f}, {ends[0]:.3f} - {ends[1]:.3f}"
 
 
 def limiter(result):
