@@ -193,8 +193,8 @@ def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -
     return name, tuple(agent_spec(agent, name, number, how) for number in range(instances))
 
 
-def workflows(config: Config) -> dict[str, Callable[[StartRun], Workflow]]:
-    """Return the workflows that runs can be started by."""
+def workflows(config: Config, *, execute: bool = False, not_run: str = "") -> dict[str, Callable[[StartRun], Workflow]]:
+    """Return the workflows that runs can be started by; *execute* and *not_run* are the team's rules."""
     team = config.team
     rules = TeamRules(
         plan=team.plan,
@@ -202,6 +202,8 @@ def workflows(config: Config) -> dict[str, Callable[[StartRun], Workflow]]:
         accept_score=team.accept_score,
         max_subtasks=team.max_subtasks,
         max_parallel=team.max_parallel,
+        execute=execute,
+        not_run=not_run,
     )
     known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules)}
     if team.workflow not in known:

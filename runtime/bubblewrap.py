@@ -44,7 +44,7 @@ class Limits(Struct, frozen=True, kw_only=True):
     file: int = 16 * MEBI
     disk: int = 64 * MEBI
     files: int = 20_000
-    output: int = 64 * 1024
+    output: int = 16 * 1024
     most_output: int = MEBI
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from protocol.errors import ConfigError
 from runtime import assembly
 from runtime.config import Config, read_key
+from runtime.executing import Executing
 from runtime.terminal import print_out
 
 if TYPE_CHECKING:
@@ -42,7 +43,9 @@ def check(path: str) -> int:
         assembly.workflows(config)
         if not config.model:
             raise ConfigError(NO_MODEL)
-    for line in report(config, {role: len(specs) for role, specs in pools.items()}):
+        executing = Executing(config)
+        executing.open()
+    for line in report(config, {role: len(specs) for role, specs in pools.items()}, executing.in_words()):
         print_out(line)
     return 0
 
@@ -53,11 +56,9 @@ def gaps(config: Config) -> Iterator[str]:
         for name, model in config.model.items():
             if model.price is None:
                 yield f"model.{name} has no price: its calls are refused while budget.usd is set"
-    if config.executor.enabled is True:
-        yield "executor is not built yet in this version: drafts are not run"
 
 
-def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
+def report(config: Config, pools: dict[str, int], drafts: str) -> Iterator[str]:
     """Yield what the configuration says, a line each."""
     for name, provider in config.provider.items():
         key = f"key from {provider.api_key_env}" if provider.api_key_env else "no key"
@@ -76,5 +77,6 @@ def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
     if config.budget.usd is not None:
         yield f"budget: {config.budget.usd:g} USD in all"
     yield f"team: workflow {config.team.workflow}, plan {config.team.plan}, {config.team.max_rounds} rounds at most"
+    yield f"executor: {drafts}"
     yield from gaps(config)
     yield "ok"

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import convert
+
+from protocol.facts import Checked
+from protocol.policies.facts_gate import in_words
+from protocol.roles import AgentRole
 from runtime.terminal import WIDTH, columns, printable, say
 
 if TYPE_CHECKING:
@@ -55,6 +60,16 @@ class ProgressLines:
                 return f"no plan: the task {why} (complexity {facts.get('score', 0.0):.2f})"
             case "plan.failed":
                 return f"no plan could be had ({printable(str(facts.get('error')))}): one coder does the whole task"
+            case _:
+                return self._draft(name, facts, room)
+
+    def _draft(self, name: str, facts: dict[str, Any], room: Room) -> str | None:
+        match name:
+            case "drafts.not_run":
+                return f"drafts are not run: {printable(str(facts.get('reason')), 200)}"
+            case "draft.checked":
+                words = in_words(convert(facts, Checked))
+                return room.fit(f"{AgentRole.EXECUTOR:<12} found:  ", facts.get("subtask", ""), f" ({words})")
             case "draft.accepted" | "draft.rejected" | "draft.kept":
                 return self._judged(name.removeprefix("draft."), facts, room)
             case "draft.failed":
@@ -69,10 +84,12 @@ class ProgressLines:
         parts = (Room(width).fit(f"{'':>12}{n}. ", subtask) for n, subtask in enumerate(subtasks, 1))
         return "\n".join((f"plan with {len(subtasks)} subtasks:", *parts))
 
-    def _ended(self, name: str, facts: dict[str, Any], room: Room) -> str:
+    def _ended(self, name: str, facts: dict[str, Any], room: Room) -> str | None:
         role, content = self._asked.pop(facts["step"], ("team", ""))
         if name == "task.failed":
             return f"{role:<12} failed: {printable(str(facts.get('error')))}"
+        if role == AgentRole.EXECUTOR:
+            return None  # what it found comes next
         cut = ", cut" if facts.get("truncated") else ""
         seconds = facts.get("execution_ms", 0.0) / 1000.0
         return room.fit(

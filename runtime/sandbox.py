@@ -36,6 +36,7 @@ TICK: Final = 0.05
 READY_WITHIN: Final = 5.0
 INSIDE: Final = 3
 """Of a run's processes the first are unshare and bubblewrap, outside and in; what comes after is the draft's."""
+MOST_DOOMED: Final = 1000
 MOST_REPORT: Final = 1024 * 1024
 CHUNK: Final = 65536
 SECRET: Final = 16
@@ -68,7 +69,12 @@ class Sandbox:
             self._doomed.discard(job.id)
 
     def kill(self, id_: str) -> None:
-        """End the run of job *id_* within a tenth of a second or so. Returns at once; any thread may call."""
+        """End the run of job *id_* within a tenth of a second or so, also one that is yet to begin.
+
+        Returns at once; any thread may call.
+        """
+        if len(self._doomed) > MOST_DOOMED:  # jobs that were given up before they ran
+            self._doomed.pop()
         self._doomed.add(id_)
 
     def close(self) -> None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 from protocol.facts import Checked, Facts, TestOutcome
 
 MOST_ISSUES = 20
+LONGEST_ISSUE = 1000
+
+Standing = tuple[int, int, int]
 
 
 def failures(facts: Facts | None) -> tuple[str, ...]:
@@ -15,7 +18,18 @@ def failures(facts: Facts | None) -> tuple[str, ...]:
     if facts is None:
         return ()
     failed = [f"{test.name} failed: {test.message}" for test in facts.tests if test.outcome is TestOutcome.FAILED]
-    return (*facts.problems, *failed)[:MOST_ISSUES]
+    return tuple(issue[:LONGEST_ISSUE] for issue in (*facts.problems, *failed)[:MOST_ISSUES])
+
+
+def standing(facts: Facts | None, score: int | None) -> Standing:
+    """Return how good a draft is, to be compared with another's of the same subtask.
+
+    One that fails stands below one that does not, whatever a reviewer said of either; then the score counts, then how
+    far it got.
+    """
+    short = shorten(facts or Facts())
+    reached = bool(short.parsed) + bool(short.ran) + short.tests_passed
+    return int(not failures(facts)), -1 if score is None else score, reached
 
 
 def shorten(facts: Facts) -> Checked:
