@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, ClassVar, Protocol
 from actors.agent import Agent
 from protocol.errors import Cancelled, TaskFailed
 from protocol.execution import Execution
+from protocol.facts import Ending, Job, Ran
 from protocol.plan import Brief
 from protocol.roles import AgentRole
 
 if TYPE_CHECKING:
-    from protocol.facts import Facts, Job, Ran
+    from protocol.facts import Facts
     from protocol.messages import AgentMessage
 
 
@@ -28,14 +29,32 @@ class Box(Protocol):
         """End the run of job *id_* soon, if there is one; returns at once."""
 
 
+class NoBox:
+    """Runs nothing; there is no other way to run code without a sandbox."""
+
+    def __init__(self, reason: str = "none was given") -> None:
+        self._reason = reason
+
+    def run(self, job: Job) -> Ran:
+        """Say that there is none."""
+        del job
+        return Ran(ending=Ending.NO_SANDBOX, reason=self._reason)
+
+    def kill(self, id_: str) -> None:
+        """Do nothing: nothing runs."""
+
+
 class Executor(Agent):
-    """Answers a draft with :class:`Facts`: does it parse, does it import, do its tests pass."""
+    """Answers a draft with :class:`Facts`: does it parse, does it import, do its tests pass.
+
+    Without a *box* it runs nothing, and says so.
+    """
 
     role: ClassVar[str] = AgentRole.EXECUTOR
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: Box | None = None) -> None:
         super().__init__()
-        self._box = box
+        self._box = box or NoBox()
 
     async def handle(self, message: AgentMessage) -> Facts:
         """Run the draft in ``content`` with its tests and those of the brief in ``data``."""

@@ -29,18 +29,20 @@ NO_VERDICT = (ErrorKind.INVALID_OUTPUT, ErrorKind.TRUNCATED)
 
 
 class TeamRules(Struct, frozen=True, kw_only=True):
-    """How a team works together; the ``[team]`` table of the configuration.
-
-    ``execute`` says whether drafts are run; ``not_run`` why they are not although they should be.
-    """
+    """How a team works together; the ``[team]`` table of the configuration."""
 
     plan: str = "auto"
     max_rounds: int = 2
     accept_score: int = 7
     max_subtasks: int = 32
     max_parallel: int = 5
-    execute: bool = False
-    not_run: str = ""
+
+
+class Running(Struct, frozen=True, kw_only=True):
+    """Whether drafts are run; ``reason`` says why they are not, although they should be."""
+
+    on: bool = False
+    reason: str = ""
 
 
 class Draft(Struct, kw_only=True):
@@ -75,10 +77,12 @@ class TeamWorkflow(Workflow):
     """Plan -> code -> review -> rounds while rejected -> composed output."""
 
     rules: TeamRules = TeamRules()
+    checks = frozenset({AgentRole.EXECUTOR})
 
-    def __init__(self, start: Any, rules: TeamRules | None = None) -> None:
+    def __init__(self, start: Any, rules: TeamRules | None = None, running: Running | None = None) -> None:
         super().__init__(start)
         self.rules = rules or self.rules
+        self.running = running or Running()
         self.max_parallel = self.rules.max_parallel
         self.drafts: list[Draft] = []
         self.note = ""
@@ -86,12 +90,12 @@ class TeamWorkflow(Workflow):
     async def run(self, task: str) -> Outcome:
         """Do *task*; a subtask that fails for good makes the run fail, and leaves the others in the result."""
         subtasks = await self.plan(task)
-        unknown = Checked(note=f"not run: {self.rules.not_run}") if self.rules.not_run else None
+        unknown = Checked(note=f"not run: {self.running.reason}") if self.running.reason else None
         self.drafts = [Draft(subtask=subtask, facts=unknown) for subtask in subtasks]
         self.drafts[-1].origin = self.note
         self.report("plan.made", subtasks=subtasks)
-        if self.rules.not_run:
-            self.report("drafts.not_run", reason=self.rules.not_run)
+        if self.running.reason:
+            self.report("drafts.not_run", reason=self.running.reason)
         await self.gather(*(self.build(task, draft) for draft in self.drafts))
         return self.outcome()
 
@@ -137,7 +141,7 @@ class TeamWorkflow(Workflow):
 
     async def run_code(self, text: str, brief: Brief) -> Facts | None:
         """Return what running *text* showed; None where drafts are not run. An executor that failed says nothing."""
-        if not self.rules.execute:
+        if not self.running.on:
             return None
         try:
             what = Brief(task="", subtask=brief.subtask, tests=brief.tests)

@@ -108,10 +108,14 @@ class Facts(Struct, frozen=True, kw_only=True):
 
 
 class Checked(Struct, frozen=True, kw_only=True):
-    """Facts in short, for results and summaries: parsed? ran? tests passed? None where that is not known."""
+    """Facts in short, for results and summaries: parsed? ran? tests passed? None where that is not known.
+
+    ``failures`` names what failed, with its message; ``note`` says what could not be tried, and why.
+    """
 
     parsed: bool | None = None
     ran: bool | None = None
     tests_passed: int = 0
     tests_failed: int = 0
+    failures: tuple[str, ...] = ()
     note: str = ""

@@ -121,7 +121,10 @@ class Accepted(Struct, frozen=True, kw_only=True):
 
 
 class WorkflowResult(Struct, frozen=True, kw_only=True, tag=True):
-    """How a run ended. ``results`` holds every TaskResult of the run in the order they were recorded."""
+    """How a run ended. ``results`` holds every TaskResult of the run in the order they were recorded.
+
+    What the executor found is no task of its own: it stands in :attr:`accepted`, with the draft it was found in.
+    """
 
     correlation_id: str
     success: bool

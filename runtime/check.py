@@ -9,7 +9,7 @@ from protocol.errors import ConfigError
 from runtime import assembly
 from runtime.config import Config, read_key
 from runtime.executing import Executing
-from runtime.terminal import print_out
+from runtime.terminal import complain, print_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,7 +45,9 @@ def check(path: str) -> int:
             raise ConfigError(NO_MODEL)
         executing = Executing(config)
         executing.open()
-    for line in report(config, {role: len(specs) for role, specs in pools.items()}, executing.in_words()):
+    if executing.running.reason:
+        complain(f"{path}: drafts are not run: {executing.running.reason}")
+    for line in report(config, {role: len(specs) for role, specs in pools.items()}):
         print_out(line)
     return 0
 
@@ -58,7 +60,7 @@ def gaps(config: Config) -> Iterator[str]:
                 yield f"model.{name} has no price: its calls are refused while budget.usd is set"
 
 
-def report(config: Config, pools: dict[str, int], drafts: str) -> Iterator[str]:
+def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
     """Yield what the configuration says, a line each."""
     for name, provider in config.provider.items():
         key = f"key from {provider.api_key_env}" if provider.api_key_env else "no key"
@@ -77,6 +79,5 @@ def report(config: Config, pools: dict[str, int], drafts: str) -> Iterator[str]:
     if config.budget.usd is not None:
         yield f"budget: {config.budget.usd:g} USD in all"
     yield f"team: workflow {config.team.workflow}, plan {config.team.plan}, {config.team.max_rounds} rounds at most"
-    yield f"executor: {drafts}"
     yield from gaps(config)
     yield "ok"

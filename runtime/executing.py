@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from actors.agent import agent_spec, equip
-from actors.executor import Executor
+from actors.executor import Executor, NoBox
+from actors.team import Running
 from protocol.errors import ConfigError
 from protocol.roles import AgentRole
 from runtime.bubblewrap import NoSandboxError, find_tools
@@ -29,8 +30,8 @@ class Executing:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._sandbox = Sandbox()
-        self.on = False
-        self.not_run = ""
+        self._reason = "executor.enabled is false"
+        self.running = Running()
 
     def open(self) -> None:
         """Find out whether drafts can be run. Raises ``ConfigError`` where they must be, and cannot.
@@ -41,30 +42,21 @@ class Executing:
         if enabled is False:
             return
         if self._of_users_own():
-            self.on = True
+            self.running = Running(on=True)
             return
         reason = self._sandbox.obstacle() if enabled is True else _missing()
+        self._reason = reason or ""
         if enabled is True and reason is not None:
             raise ConfigError(f"executor.enabled is true, and there is no sandbox: {reason}")
-        self.on = reason is None
-        self.not_run = "" if reason is None else f"{NO_SANDBOX} ({reason})"
+        self.running = Running(on=True) if reason is None else Running(reason=f"{NO_SANDBOX} ({reason})")
 
     def agents(self) -> dict[str, tuple[ActorSpec, ...]]:
-        """Return the executor, unless there is none or the configuration names one of the user's own."""
-        if not self.on or self._of_users_own():
+        """Return the executor, unless the configuration names one of the user's own; where nothing is run it says so."""
+        if self._of_users_own():
             return {}
+        box = self._sandbox if self.running.on else NoBox(self._reason)
         spec = agent_spec(Executor, AgentRole.EXECUTOR, 0)
-        return {
-            AgentRole.EXECUTOR: (
-                replace(spec, factory=lambda: equip(Executor(self._sandbox), AgentRole.EXECUTOR, None)),
-            )
-        }
-
-    def in_words(self) -> str:
-        """Say what becomes of drafts."""
-        if self.on:
-            return "drafts are run" if self._of_users_own() else "drafts are run in a sandbox"
-        return f"drafts are not run: {self.not_run or 'executor.enabled is false'}"
+        return {AgentRole.EXECUTOR: (replace(spec, factory=lambda: equip(Executor(box), AgentRole.EXECUTOR, None)),)}
 
     def close(self) -> None:
         """End every run, now and later."""

@@ -84,12 +84,10 @@ class ProgressLines:
         parts = (Room(width).fit(f"{'':>12}{n}. ", subtask) for n, subtask in enumerate(subtasks, 1))
         return "\n".join((f"plan with {len(subtasks)} subtasks:", *parts))
 
-    def _ended(self, name: str, facts: dict[str, Any], room: Room) -> str | None:
+    def _ended(self, name: str, facts: dict[str, Any], room: Room) -> str:
         role, content = self._asked.pop(facts["step"], ("team", ""))
         if name == "task.failed":
             return f"{role:<12} failed: {printable(str(facts.get('error')))}"
-        if role == AgentRole.EXECUTOR:
-            return None  # what it found comes next
         cut = ", cut" if facts.get("truncated") else ""
         seconds = facts.get("execution_ms", 0.0) / 1000.0
         return room.fit(

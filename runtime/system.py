@@ -95,7 +95,7 @@ class ActorSystem:
             self._check()
             return self
         self._executing.open()
-        self._workflows |= assembly.workflows(self.config, execute=self._executing.on, not_run=self._executing.not_run)
+        self._workflows |= assembly.workflows(self.config, self._executing.running)
         agents = assembly.agents(self.config) | self._executing.agents()
         self._pid, self._started = os.getpid(), True
         try:

@@ -40,6 +40,7 @@ def shorten(facts: Facts) -> Checked:
         ran=facts.imported,
         tests_passed=outcomes.count(TestOutcome.PASSED),
         tests_failed=outcomes.count(TestOutcome.FAILED),
+        failures=failures(facts),
         note=facts.note,
     )
 

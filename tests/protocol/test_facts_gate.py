@@ -42,7 +42,7 @@ def test_problems_come_first_and_the_list_is_bounded():
 
 
 def test_in_short_a_draft_is_parsed_ran_and_passed():
-    assert shorten(MIXED) == Checked(parsed=True, ran=True, tests_passed=1, tests_failed=1)
+    assert shorten(MIXED) == Checked(parsed=True, ran=True, tests_passed=1, tests_failed=1, failures=("b failed: no",))
 
 
 @pytest.mark.parametrize(
