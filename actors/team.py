@@ -126,7 +126,7 @@ class TeamWorkflow(Workflow):
             try:
                 text = await self.ask(AgentRole.CODER, draft.subtask, data=brief)
                 draft.text = draft.text or text
-                facts = await self.run_code(text, brief)
+                facts = await self.run_code(draft, text, brief)
                 review = await self.review(text, brief, facts)
             except TaskFailed as failure:
                 self._unfinished(draft, failure)
@@ -139,7 +139,7 @@ class TeamWorkflow(Workflow):
                 return
             brief = replace(brief, draft=text, issues=review.issues, round=brief.round + 1)
 
-    async def run_code(self, text: str, brief: Brief) -> Facts | None:
+    async def run_code(self, draft: Draft, text: str, brief: Brief) -> Facts | None:
         """Return what running *text* showed; None where drafts are not run. An executor that failed says nothing."""
         if not self.running.on:
             return None
@@ -148,7 +148,10 @@ class TeamWorkflow(Workflow):
             facts = await self.ask(AgentRole.EXECUTOR, text, data=what, returns=Facts)
         except TaskFailed as failure:
             facts = Facts(note=f"not run: {failure.result.error}")
-        self.report("draft.checked", subtask=brief.subtask, round=brief.round, **asdict(shorten(facts)))
+        short = shorten(facts)
+        if draft.standing is None:
+            draft.facts = short
+        self.report("draft.checked", subtask=brief.subtask, round=brief.round, **asdict(short))
         return facts
 
     async def review(self, text: str, brief: Brief, facts: Facts | None) -> Review:

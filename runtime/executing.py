@@ -51,7 +51,10 @@ class Executing:
         self.running = Running(on=True) if reason is None else Running(reason=f"{NO_SANDBOX} ({reason})")
 
     def agents(self) -> dict[str, tuple[ActorSpec, ...]]:
-        """Return the executor, unless the configuration names one of the user's own; where nothing is run it says so."""
+        """Return the executor, unless the configuration names one of the user's own.
+
+        Where nothing is run it answers so.
+        """
         if self._of_users_own():
             return {}
         box = self._sandbox if self.running.on else NoBox(self._reason)

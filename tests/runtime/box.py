@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import time
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from protocol.facts import Job, Ran, SourceFile
+from runtime import bubblewrap
 from runtime.sandbox import Sandbox
 
 if TYPE_CHECKING:
@@ -33,3 +38,32 @@ def run(*texts: str, limits: Limits | None = None, skip: tuple[str, ...] = (), *
 def told(ran: Ran) -> dict[str, str]:
     """Return what the runner vouches for, by name."""
     return {entry[1]: entry[0] for entry in ran.proof or ()}
+
+
+MINE = bubblewrap.FIRST_UID + bubblewrap.USERS + 100 * os.getpid()
+"""The first user of this test run's sandboxes, so that it does not see those of another."""
+
+
+@pytest.fixture(autouse=True)
+def users_of_our_own(monkeypatch):
+    monkeypatch.setattr(bubblewrap, "FIRST_UID", MINE)
+    monkeypatch.setattr(bubblewrap, "USERS", 100)
+
+
+def boxes() -> set[str]:
+    """Return the processes that are a sandbox, or in one; without root they are known by their command lines."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if MINE <= path.stat().st_uid < MINE + 100 or (
+                os.geteuid() and b"bwrap" in (path / "cmdline").read_bytes()
+            ):
+                found.add(path.name)
+    return found
+
+
+def soon(condition, seconds: float = 3.0) -> bool:
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.01)
+    return condition()

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,32 +17,10 @@ from protocol.facts import Ending
 from runtime import bubblewrap
 from runtime.bubblewrap import Limits
 from runtime.sandbox import Sandbox, as_bytes
-from tests.runtime.box import job, needs_sandbox, run, told
+from tests.runtime.box import MINE, boxes, job, needs_sandbox, run, soon, told, users_of_our_own  # noqa: F401
 
 ROOT = Path(__file__).parent.parent.parent
 HANGS = "import time\nprint('here', flush=True)\ntime.sleep(60)"
-
-
-MINE = bubblewrap.FIRST_UID + bubblewrap.USERS + 100 * os.getpid()
-"""The first user of this test run's sandboxes, so that it does not see those of another."""
-
-
-@pytest.fixture(autouse=True)
-def users_of_our_own(monkeypatch):
-    monkeypatch.setattr(bubblewrap, "FIRST_UID", MINE)
-    monkeypatch.setattr(bubblewrap, "USERS", 100)
-
-
-def boxes() -> set[str]:
-    """Return the processes that are a sandbox, or in one; without root they are known by their command lines."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if MINE <= path.stat().st_uid < MINE + 100 or (
-                os.geteuid() and b"bwrap" in (path / "cmdline").read_bytes()
-            ):
-                found.add(path.name)
-    return found
 
 
 def mounts() -> str:
@@ -53,13 +30,6 @@ def mounts() -> str:
 def folders() -> set[str]:
     """Return what stands in the folder that bubblewrap uses and belongs to a sandbox."""
     return {entry.name for entry in os.scandir("/tmp") if entry.stat(follow_symlinks=False).st_uid >= MINE}
-
-
-def soon(condition, seconds: float = 3.0) -> bool:
-    until = time.monotonic() + seconds
-    while not condition() and time.monotonic() < until:
-        time.sleep(0.01)
-    return condition()
 
 
 @needs_sandbox
