@@ -26,7 +26,7 @@ import sys
 import threading
 import time
 from collections import deque
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +91,7 @@ def attacks() -> dict:
         "attacks": len(ATTACKS),
         "succeed_outside": len(won["bare"]),
         "succeed_inside": len(won["boxed"]),
+        "not_outside": sorted({attack.name for attack in ATTACKS} - set(won["bare"])),
         "which_inside": won["boxed"],
     }
 
@@ -112,17 +113,33 @@ def waged(mode: str, names: str) -> list[str]:
 # --- start-up
 
 
+@contextmanager
+def undisturbed():
+    """Put this process and what it starts before others, where we may: the bound is for a machine of one's own."""
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    except PermissionError:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def start(rounds: int) -> dict:
     sandbox, starts, wholes = Sandbox(), [], []
     text = "def test_it():\n    pass"
-    for _ in range(rounds):
-        began = time.perf_counter()
-        ran = sandbox.run(job(text))
-        wholes.append((time.perf_counter() - began) * 1000.0)
-        assert ran.proof is not None, ran
-        starts.append(ran.start * 1000.0)
+    with undisturbed() as first:
+        for _ in range(rounds):
+            began = time.perf_counter()
+            ran = sandbox.run(job(text))
+            wholes.append((time.perf_counter() - began) * 1000.0)
+            assert ran.proof is not None, ran
+            starts.append(ran.start * 1000.0)
     return {
         "runs": rounds,
+        "before_others": first,
         "start_p50_ms": round(statistics.median(starts), 1),
         "start_p95_ms": round(at(starts, 0.95), 1),
         "whole_p50_ms": round(statistics.median(wholes), 1),

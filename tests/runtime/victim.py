@@ -117,7 +117,7 @@ def bare(host: Host, attack: Attack) -> tuple[bool, str]:
         what = ["-c", NAIVE] if attack.forge else ["draft.py"]
         try:
             done = subprocess.run(
-                [sys.executable, *what], check=False, cwd=folder, pass_fds=(host.open,), timeout=4,
+                [sys.executable, *what], check=False, cwd=folder, pass_fds=(host.open,), timeout=2 if attack.lingers else 30,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             output, status = done.stdout, done.returncode
