@@ -115,9 +115,10 @@ def bare(host: Host, attack: Attack) -> tuple[bool, str]:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "draft.py").write_text(host.fill(attack.code), encoding="utf-8")
         what = ["-c", NAIVE] if attack.forge else ["draft.py"]
+        patience = 2 if attack.lingers else 30
         try:
             done = subprocess.run(
-                [sys.executable, *what], check=False, cwd=folder, pass_fds=(host.open,), timeout=2 if attack.lingers else 30,
+                [sys.executable, *what], check=False, cwd=folder, pass_fds=(host.open,), timeout=patience,
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             )  # fmt: skip
             output, status = done.stdout, done.returncode
