@@ -37,6 +37,7 @@ from protocol.signals import Control, StartRun, Stop
 from runtime import assembly
 from runtime.config import Config
 from runtime.desk import Close, Desk, Open, Run, Runs, Subscribe
+from runtime.executing import Executing
 from runtime.handle import FORKED, Handle
 from runtime.logs import get_logger
 from runtime.loop import PinnedDispatcher, SharedDispatcher
@@ -81,6 +82,7 @@ class ActorSystem:
         self._workflows: dict[str, Callable[[StartRun], Workflow]] = {"direct": DirectWorkflow}
         self._runs = Runs()
         self._models = assembly.Models(self.config)
+        self._executing = Executing(self.config)
 
     # --- life
 
@@ -92,8 +94,9 @@ class ActorSystem:
         if self._started:
             self._check()
             return self
-        self._workflows |= assembly.workflows(self.config)
-        agents = assembly.agents(self.config)
+        self._executing.open()
+        self._workflows |= assembly.workflows(self.config, self._executing.running)
+        agents = assembly.agents(self.config) | self._executing.agents()
         self._pid, self._started = os.getpid(), True
         try:
             self._models.open()
@@ -139,6 +142,7 @@ class ActorSystem:
         self._refusal = "the system is not running: it has been stopped, and stays so; make a new one"
         now = time.monotonic()
         self._drain(now + timeout / 2)
+        self._executing.close()
         self._watchdog.stop()
         self._end_actors(now + timeout)
         stuck = self._end_actors(now + timeout)  # for whoever was hired while the others ended
