@@ -27,6 +27,8 @@ class TeamRules(Struct, frozen=True, kw_only=True):
     """How a team works together; the ``[team]`` table of the configuration."""
 
     plan: str = "auto"
+    fan_out: str = "auto"
+    split: str = "auto"
     max_rounds: int = 2
     accept_score: int = 7
     max_subtasks: int = 32
@@ -72,18 +74,40 @@ class TeamWorkflow(Workflow):
         if self.rules.plan == "never" or (self.rules.plan == "auto" and not complexity.worth_a_plan):
             self.report("plan.skipped", score=complexity.score, reasons=complexity.reasons)
             return (task,)
+        most = self.rules.max_subtasks if self.rules.fan_out == "max" else complexity.fan_out(self.rules.max_subtasks)
         try:
-            plan = await self.ask(AgentRole.ORCHESTRATOR, task, returns=Plan)
+            plan = await self.ask(
+                AgentRole.ORCHESTRATOR, task, data=Brief(task=task, subtask=task, most=most), returns=Plan
+            )
         except TaskFailed as failure:
             self.note = f"no plan ({failure.result.error}); one coder did the whole task"
             self.report("plan.failed", error=failure.result.error)
             return (task,)
-        subtasks = tidy(plan.subtasks, self.rules.max_subtasks)
+        subtasks = tidy(plan.subtasks, most)
         if len(subtasks) < len(tidy(plan.subtasks, len(plan.subtasks))):
-            self.note = (
-                f"the plan had more than {self.rules.max_subtasks} subtasks; the further ones were merged into the last"
-            )
-        return subtasks or (task,)
+            self.note = f"the plan had more than {most} subtasks; the further ones were merged into the last"
+        return await self._split(subtasks) or (task,)
+
+    async def _split(self, subtasks: tuple[str, ...]) -> tuple[str, ...]:
+        """Take apart once more what is too large for one coder, within the cap; what cannot be split stays whole."""
+        room = self.rules.max_subtasks - len(subtasks)
+        large = [subtask for subtask in subtasks if estimate(subtask).too_large] if room > 0 else []
+        if self.rules.split == "never" or not large:
+            return subtasks
+        most = 1 + max(1, room // len(large))
+        pieces = dict(zip(large, await self.gather(*(self._pieces(subtask, most) for subtask in large)), strict=True))
+        return tidy(tuple(p for subtask in subtasks for p in pieces.get(subtask, (subtask,))), self.rules.max_subtasks)
+
+    async def _pieces(self, subtask: str, most: int) -> tuple[str, ...]:
+        brief = Brief(task=subtask, subtask=subtask, most=most)
+        try:
+            plan = await self.ask(AgentRole.ORCHESTRATOR, subtask, data=brief, returns=Plan)
+        except TaskFailed as failure:
+            self.report("split.failed", subtask=subtask, error=failure.result.error)
+            return (subtask,)
+        pieces = tidy(plan.subtasks, most)
+        self.report("subtask.split", subtask=subtask, pieces=pieces)
+        return pieces or (subtask,)
 
     async def build(self, task: str, draft: Draft) -> None:
         """Write, review and revise one subtask until it is accepted or the rounds are over."""

@@ -28,10 +28,14 @@ class Review(Struct, frozen=True, kw_only=True):
 
 
 class Brief(Struct, frozen=True, kw_only=True):
-    """What a coder or reviewer is told beside the message: the whole task, the subtask, the last draft, its issues."""
+    """What an agent is told beside the message: the whole task, the subtask, the last draft, its issues.
+
+    ``most`` is into how many subtasks a planner should split; 0: as many as it sees.
+    """
 
     task: str
     subtask: str
     draft: str = ""
     issues: tuple[str, ...] = ()
     round: int = 0
+    most: int = 0

@@ -158,13 +158,7 @@ def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -
 def workflows(config: Config) -> dict[str, Callable[[StartRun], Workflow]]:
     """Return the workflows that runs can be started by."""
     team = config.team
-    rules = TeamRules(
-        plan=team.plan,
-        max_rounds=team.max_rounds,
-        accept_score=team.accept_score,
-        max_subtasks=team.max_subtasks,
-        max_parallel=team.max_parallel,
-    )
+    rules = TeamRules(**{name: getattr(team, name) for name in TeamRules.__struct_fields__})
     known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules)}
     if team.workflow not in known:
         known[team.workflow] = load(team.workflow, Workflow, "team.workflow")

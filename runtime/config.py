@@ -105,6 +105,8 @@ class Team(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     workflow: Text = "team"
     plan: Literal["auto", "always", "never"] = "auto"
+    fan_out: Literal["auto", "max"] = "auto"
+    split: Literal["auto", "never"] = "auto"
     max_rounds: Annotated[int, Meta(ge=0, le=20)] = 2
     accept_score: Annotated[int, Meta(ge=0, le=10)] = 7
     max_subtasks: Annotated[int, Meta(ge=1, le=64)] = 32

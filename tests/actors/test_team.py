@@ -136,6 +136,44 @@ def test_subtasks_past_the_cap_are_merged_and_the_result_says_so():
     assert result.success
 
 
+def test_the_planner_is_told_into_how_many_subtasks_to_split():
+    kit = kit_with()
+    run(kit)
+    run(kit, fan_out="max", max_subtasks=9)
+    asked = [call.messages[-1].content for call in kit.model.calls if call.role == "orchestrator"]
+    assert asked == [f"Analyze and break down: {TASK}\n\nName at most {most} subtasks." for most in (7, 9)]
+
+
+def test_a_plan_has_room_for_what_the_task_is_worth_and_no_more():
+    many = Plan(subtasks=tuple("abcdefghijklm"))
+    assert len(run(kit_with(orchestrator=many)).accepted) == 7
+    assert len(run(kit_with(orchestrator=many), fan_out="max").accepted) == 13
+
+
+LARGE = "Build the storage layer, the API, the admin UI and the mobile app, with tests and docs"
+
+
+def planner(call):
+    return Plan(subtasks=("p", "q") if "storage" in call.messages[-1].content else ("a", LARGE, "c"))
+
+
+def test_a_subtask_that_is_still_too_large_is_split_once_more():
+    result = run(kit_with(orchestrator=planner))
+    assert [a.subtask for a in result.accepted] == ["a", "p", "q", "c"]
+    assert [a.subtask for a in run(kit_with(orchestrator=planner), split="never").accepted] == ["a", LARGE, "c"]
+
+
+def test_splitting_is_bounded_and_a_split_that_fails_leaves_the_subtask_whole():
+    kit = kit_with(orchestrator=[Plan(subtasks=("a", LARGE)), Plan(subtasks=(LARGE,))])
+    assert [a.subtask for a in run(kit).accepted] == ["a", LARGE]
+    kit = kit_with(orchestrator=[Plan(subtasks=("a", LARGE)), BROKEN])
+    assert [a.subtask for a in run(kit).accepted] == ["a", LARGE]
+    kit = kit_with(orchestrator=[Plan(subtasks=("a", LARGE)), Plan(subtasks=tuple("qrstuv"))])
+    assert [a.subtask for a in run(kit, max_subtasks=4).accepted] == ["a", "q", "r", "s; t; u; v"]
+    kit = kit_with(orchestrator=Plan(subtasks=("a", LARGE)))
+    assert len(run(kit, max_subtasks=2).accepted) == 2
+
+
 def test_a_cancelled_run_keeps_the_drafts_that_exist():
     kit = kit_with()
     id_ = kit.submit(lambda start: TeamWorkflow(start, TeamRules()), TASK)
