@@ -35,11 +35,12 @@ class Coder(Agent):
         return reply.text
 
     def prompt(self, brief: Brief) -> str:
-        """Fill the role's template; a revision shows the last draft and only its open issues."""
+        """Fill the role's template; a revision shows the last draft and only its open issues, and a hint if any."""
         template = self.settings.revise or REVISE
         if not brief.draft:
             return self.settings.prompt.format(task=brief.task, subtask=brief.subtask)
         issues = (
             "\n".join(f"- {issue}" for issue in brief.issues) or "- not good enough; the reviewer named no single issue"
         )
-        return template.format(task=brief.task, subtask=brief.subtask, draft=brief.draft, issues=issues)
+        prompt = template.format(task=brief.task, subtask=brief.subtask, draft=brief.draft, issues=issues)
+        return f"{prompt}\n\n{brief.hint}" if brief.hint else prompt

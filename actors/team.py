@@ -6,25 +6,36 @@ alone.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from actors.asking import decode
 from actors.workflow import Outcome, Workflow
 from protocol.errors import ErrorKind, TaskFailed
-from protocol.messages import Accepted
-from protocol.plan import Brief, Plan, Review
+from protocol.messages import Accepted, TaskResult
+from protocol.plan import Brief, Plan, Verdict
 from protocol.policies.complexity import estimate
-from protocol.policies.feedback import Next, judge
+from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
 from protocol.policies.planning import tidy
+from protocol.policies.progress_guard import Advice, Output, ProgressGuard, Reaction
 from protocol.roles import AgentRole
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NO_VERDICT = (ErrorKind.INVALID_OUTPUT, ErrorKind.TRUNCATED)
 """A review that cannot be read says nothing about the draft."""
+REPEATS = (Stop.CYCLE, Stop.SAME_CRITIQUE)
+"""What the progress guard sees to."""
 
 
 class TeamRules(Struct, frozen=True, kw_only=True):
-    """How a team works together; the ``[team]`` table of the configuration."""
+    """How a team works together; the ``[team]`` table of the configuration.
+
+    ``budget_usd`` is what the run may spend, ``ladder`` whether there is a stronger model to turn to.
+    """
 
     plan: str = "auto"
     fan_out: str = "auto"
@@ -33,6 +44,20 @@ class TeamRules(Struct, frozen=True, kw_only=True):
     accept_score: int = 7
     max_subtasks: int = 32
     max_parallel: int = 5
+    stop_rules: str = "auto"
+    progress_guard: str = "auto"
+    judge_noise: float = 1.0
+    budget_usd: float | None = None
+    ladder: bool = False
+
+    def judging(self) -> Rules:
+        """Return the rules that end a feedback loop."""
+        return Rules(
+            accept_score=self.accept_score,
+            max_rounds=self.max_rounds,
+            noise=self.judge_noise,
+            early=self.stop_rules == "auto",
+        )
 
 
 class Draft(Struct, kw_only=True):
@@ -46,6 +71,7 @@ class Draft(Struct, kw_only=True):
     rounds: int = 0
     note: str = ""
     kind: ErrorKind | None = None
+    history: tuple[Round, ...] = ()
 
 
 class TeamWorkflow(Workflow):
@@ -59,9 +85,11 @@ class TeamWorkflow(Workflow):
         self.max_parallel = self.rules.max_parallel
         self.drafts: list[Draft] = []
         self.note = ""
+        self._run_began = 0.0
 
     async def run(self, task: str) -> Outcome:
         """Do *task*; a subtask that fails for good makes the run fail, and leaves the others in the result."""
+        self._run_began = self.now()
         subtasks = await self.plan(task)
         self.drafts = [Draft(subtask=subtask) for subtask in subtasks]
         self.report("plan.made", subtasks=subtasks)
@@ -110,42 +138,105 @@ class TeamWorkflow(Workflow):
         return pieces or (subtask,)
 
     async def build(self, task: str, draft: Draft) -> None:
-        """Write, review and revise one subtask until it is accepted or the rounds are over."""
-        brief = Brief(task=task, subtask=draft.subtask)
-        while True:
+        """Write, review and revise one subtask until it is accepted, or another round is not worth it."""
+        brief: Brief | None = Brief(task=task, subtask=draft.subtask)
+        guard = ProgressGuard(alike, stronger=self.rules.ladder)
+        while brief is not None:
             try:
-                text = await self.ask(AgentRole.CODER, draft.subtask, data=brief)
-                draft.text = draft.text or text
-                review = await self.ask(AgentRole.REVIEWER, text, data=brief, returns=Review)
+                brief = await self._round(draft, brief, guard)
             except TaskFailed as failure:
                 self._unfinished(draft, failure)
                 return
-            verdict = judge(
-                review, round_=brief.round, accept_score=self.rules.accept_score, max_rounds=self.rules.max_rounds
-            )
-            self._reviewed(draft, text, review, verdict, brief.round)
-            if verdict is not Next.REVISE:
-                return
-            brief = Brief(task=task, subtask=draft.subtask, draft=text, issues=review.issues, round=brief.round + 1)
 
-    def _reviewed(self, draft: Draft, text: str, review: Review, verdict: Next, round_: int) -> None:
-        if draft.score is None or review.score > draft.score or verdict is Next.ACCEPT:
-            draft.text, draft.score = text, review.score
-        draft.rounds = round_
+    async def _round(self, draft: Draft, brief: Brief, guard: ProgressGuard) -> Brief | None:
+        """Write a draft and have it reviewed; return what its coder is told next, None when the loop is over.
+
+        A draft that is an earlier one again is not reviewed again. Raises ``TaskFailed`` for what is no judgement.
+        """
+        began = self.now()
+        written = await self.ask(AgentRole.CODER, draft.subtask, data=brief, returns=TaskResult)
+        text, guarded = written.result or "", self.rules.progress_guard == "auto"
+        draft.text = draft.text or text
+        again = guarded and any(alike(text, earlier.text) for earlier in draft.history)
+        review, results = (None, [written]) if again else await self._review(draft, text, brief, written)
+        round_ = Round(
+            text=text,
+            score=None if review is None else review.score,
+            approved=review is not None and review.approved,
+            issues=draft.history[-1].issues if again else () if review is None else review.issues,
+            cost_usd=_sum(result.cost_usd for result in results),
+            seconds=self.now() - began,
+        )
+        draft.history += (round_,)
+        left = self._left(draft)
+        judgement = judge(draft.history, self.rules.judging(), left, REPEATS if again else ())
+        advice = Advice(Reaction.GO_ON)
+        if guarded and judgement.next is Next.REVISE:
+            tokens = sum(result.usage.input_tokens + result.usage.output_tokens for result in results)
+            advice = guard.on_output(Output(text=text, score=round_.score, cost=tokens))
+        if advice.reaction is Reaction.STOP:
+            judgement = judgement._replace(next=Next.KEEP, why=Stop.CYCLE if again else Stop.PLATEAU)
+        self._judged(draft, judgement, review)
+        return self._next(brief, draft, advice, written.model) if judgement.next is Next.REVISE else None
+
+    async def _review(
+        self, draft: Draft, text: str, brief: Brief, written: TaskResult
+    ) -> tuple[Verdict | None, list[TaskResult]]:
+        """Return the verdict on *text*, None when nobody can read it: that says nothing about the draft."""
+        try:
+            result = await self.ask(AgentRole.REVIEWER, text, data=brief, returns=TaskResult)
+            return decode(result, Verdict), [written, result]
+        except TaskFailed as failure:
+            if failure.result.error_kind not in NO_VERDICT:
+                raise
+            draft.note = str(failure.result.error)
+            return None, [written, failure.result]
+
+    def _next(self, brief: Brief, draft: Draft, advice: Advice, model: str | None) -> Brief:
+        """Return what the coder is told next: the last draft, or the best when the last is worse, and its issues."""
+        last, best = draft.history[-1], draft.history[best_of(draft.history)]
+        shown = best if last.score is None or (best.score or 0) > last.score else last
+        return replace(
+            brief,
+            draft=shown.text,
+            issues=shown.issues,
+            round=brief.round + 1,
+            hint=advice.hint,
+            tried=(*brief.tried, *((model,) if model else ())),
+            stronger=advice.reaction is Reaction.STRONGER,
+        )
+
+    def _left(self, draft: Draft) -> Left:
+        """Return what a draft may still take: its share of the money, and the time of the run."""
+        usd, seconds = self.rules.budget_usd, self._start.timeout
+        if usd is not None:
+            usd = usd / len(self.drafts) - sum(round_.cost_usd or 0.0 for round_ in draft.history)
+        return Left(usd=usd, seconds=None if seconds is None else seconds - (self.now() - self._run_began))
+
+    def _judged(self, draft: Draft, judgement: Judgement, review: Verdict | None) -> None:
+        verdict, last = judgement.next, draft.history[-1]
+        best = last if verdict is Next.ACCEPT else draft.history[judgement.best]
+        draft.text, draft.score = best.text, best.score
+        draft.rounds = len(draft.history) - 1
         draft.accepted = verdict is Next.ACCEPT
         draft.kept = verdict is Next.KEEP
+        if draft.kept:
+            draft.note = draft.note or f"kept as the best: {judgement.why}"
         self.report(
             f"draft.{_PAST[verdict]}",
             subtask=draft.subtask,
-            score=review.score,
-            round=round_,
-            issues=len(review.issues),
+            score=last.score,
+            round=draft.rounds,
+            issues=len(last.issues),
+            why=judgement.why,
+            checks={check.aspect: check.passes for check in review.checks} if review else {},
+            error=draft.note or None,
         )
 
     def _unfinished(self, draft: Draft, failure: TaskFailed) -> None:
-        """A provider's failure is no judgement; an unreadable verdict ends the rounds and keeps the best."""
+        """A provider's failure is no judgement, and leaves the draft unfinished; a cut revision keeps the best."""
         draft.note, draft.kind = str(failure.result.error), failure.result.error_kind
-        draft.kept = bool(draft.text) and failure.result.error_kind in NO_VERDICT
+        draft.kept = bool(draft.history) and failure.result.error_kind in NO_VERDICT
         self.report("draft.kept" if draft.kept else "draft.failed", subtask=draft.subtask, error=draft.note)
 
     def outcome(self) -> Outcome:
@@ -179,3 +270,9 @@ class TeamWorkflow(Workflow):
 
 
 _PAST = {Next.ACCEPT: "accepted", Next.REVISE: "rejected", Next.KEEP: "kept"}
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    """Return the sum, None as soon as one is unknown."""
+    known = list(costs)
+    return None if None in known else sum(cost or 0.0 for cost in known)

@@ -57,13 +57,14 @@ class ScriptedModel(Actor):
     """Stands at the gateway's address and answers model calls by script; an unexpected call fails the test.
 
     *answers* maps a role to what its model says: one thing for every call, a list used up in order, or a function of
-    the call. ``latency`` is in virtual seconds.
+    the call. ``latency`` is in virtual seconds, ``cost`` in nano-dollars a call, None when unknown.
     """
 
     def __init__(self, answers: dict[str, Any] | None = None, *, latency: float = 0.0) -> None:
         super().__init__()
         self.answers = {role: iter(said) if isinstance(said, list) else said for role, said in (answers or {}).items()}
         self.latency = latency
+        self.cost: int | None = None
         self.calls: list[ChatCall] = []
         self.cancelled: list[str] = []
         self.unexpected: list[str] = []
@@ -123,6 +124,7 @@ class ScriptedModel(Actor):
             failure=failure,
             model=call.model,
             usage=usage,
+            cost=self.cost,
             attempts=1,
             execution_time_ms=self.latency * 1000.0,
         )

@@ -158,7 +158,12 @@ def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -
 def workflows(config: Config) -> dict[str, Callable[[StartRun], Workflow]]:
     """Return the workflows that runs can be started by."""
     team = config.team
-    rules = TeamRules(**{name: getattr(team, name) for name in TeamRules.__struct_fields__})
+    coder = config.roles.get(AgentRole.CODER)
+    rules = TeamRules(
+        **{name: getattr(team, name) for name in TeamRules.__struct_fields__ if hasattr(team, name)},
+        budget_usd=config.budget.usd,
+        ladder=coder is not None and coder.model == "auto" and len({model.tier for model in config.model.values()}) > 1,
+    )
     known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules)}
     if team.workflow not in known:
         known[team.workflow] = load(team.workflow, Workflow, "team.workflow")

@@ -96,6 +96,7 @@ class Role(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 3
     history_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] = 8000
     keep_truncated: bool = False
+    rubric: bool = True
     instances: Annotated[int, Meta(ge=1, le=1000)] = 1
     agent: Text | None = None
 
@@ -109,6 +110,9 @@ class Team(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     split: Literal["auto", "never"] = "auto"
     max_rounds: Annotated[int, Meta(ge=0, le=20)] = 2
     accept_score: Annotated[int, Meta(ge=0, le=10)] = 7
+    stop_rules: Literal["auto", "rounds"] = "auto"
+    judge_noise: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    progress_guard: Literal["auto", "off"] = "auto"
     max_subtasks: Annotated[int, Meta(ge=1, le=64)] = 32
     max_parallel: Annotated[int, Meta(ge=1, le=1000)] = 5
 

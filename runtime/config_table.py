@@ -101,8 +101,8 @@ nothing about it.
 """
 
 NOTES = """
-- With a model of the embedded provider `max_tokens` is {max_tokens} and `keep_truncated` is {keep_truncated}, where the
-  file does not say otherwise.
+- With a model of the embedded provider `max_tokens` is {max_tokens}, `keep_truncated` is {keep_truncated} and `rubric`
+  is {rubric}, where the file does not say otherwise.
 - `[limits."<provider>/<model's name>"]` narrows the limits of a provider to one model; what it does not say is taken
   from the provider's.
 - Priorities are `high` (0, the most urgent), `normal` (1) and `low` (2). 0 is the most urgent in the guide, too.
