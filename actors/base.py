@@ -24,9 +24,9 @@ from msgspec import Struct
 from pykka._envelope import Envelope
 from pykka.messages import _ActorStop
 
-from actors.mailbox import Begin, Leave, Mailbox
+from actors.mailbox import VERDICTS, Begin, Leave, Mailbox
 from protocol.errors import ErrorKind
-from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Control, Restart, Stop
+from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Restart, Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from actors.dispatcher import Dispatcher
 
 
+OF_AN_INSTANCE = (Begin, *VERDICTS)
+"""What belongs to one instance and concerns the next no more."""
 FOREVER = 1e9
 """No timer is set further ahead than these seconds, 30 years."""
 
@@ -104,6 +106,13 @@ class Actor(pykka.Actor):
         """Send *message* to the address *to* when this turn ends. Order per sender, receiver and lane is kept."""
         self._outbox.append((to, message))
 
+    def when_done(self, act: Callable[[], object]) -> None:
+        """Call *act* when this turn has ended well, in its place among what is sent.
+
+        For what outlives the instance: a turn that fails later has not done it, as it has sent nothing.
+        """
+        self._outbox.append((_CALL, act))
+
     def after(self, seconds: float, message: Any, *, key: str) -> None:
         """Deliver *message* to this actor after *seconds*; a new timer for *key* replaces the old one.
 
@@ -159,6 +168,8 @@ class Actor(pykka.Actor):
 
     def commit(self) -> None:
         """Let the outbox leave and the timers start; called when the turn has ended well."""
+        if self._directory.on_turn is not None:
+            self._directory.on_turn(self.address, self._timing or (), self._outbox)
         if self._timing:
             timing, self._timing = self._timing, None
             for seconds, timed in timing:
@@ -176,6 +187,10 @@ class Actor(pykka.Actor):
                     self._directory.send(to, message)
             outbox.clear()
 
+    def rewrite(self, change: Callable[[Any], Any]) -> None:
+        """Put ``change(message)`` in the place of each message that waits to leave; if it raises, none has changed."""
+        self._outbox = [(to, message if to is _CALL else change(message)) for to, message in self._outbox]
+
     def fail(self, item: Any, error: BaseException, kind: ErrorKind = ErrorKind.INTERNAL, traceback: str = "") -> None:
         """Discard the outbox, suspend the mailbox and report *error*; called when a handler raised or was fenced.
 
@@ -187,7 +202,7 @@ class Actor(pykka.Actor):
         mailbox.suspend()
         text = in_words(error)
         message, future = unwrap(item)
-        if not isinstance(message, Control):
+        if not isinstance(message, OF_AN_INSTANCE):
             mailbox.failed_on = message
         if future is not None:
             known = error if isinstance(error, Exception) else RuntimeError(f"{self.address} failed: {text}")
@@ -259,10 +274,11 @@ class Actor(pykka.Actor):
         mailbox.wake(mailbox)
 
     def _go_on(self, begin: Begin) -> None:
+        """Deliver again, and tell who watches: in this order, so that who is told does not find it suspended."""
         mailbox = self.actor_inbox
+        mailbox.resume()
         for watcher in mailbox.spec.watchers if mailbox.spec is not None and begin.again else ():
             self._directory.send(watcher, ChildRestarted(address=self.address))
-        mailbox.resume()
 
     def _leave(self, reason: str) -> None:
         """Go; the address is given back last, so that nobody takes it while mail is drained and the thread ends."""

@@ -19,12 +19,12 @@ from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage, failed
 from protocol.policies.restarts import Restart as RestartVerdict
 from protocol.policies.restarts import RestartLimit
-from protocol.signals import Answer, ChildFailed, DeadLetter, Restart, Stop, is_request
+from protocol.signals import Answer, ChildFailed, DeadLetter, Restart, Stop, TaskSettled, is_request
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
-    from actors.base import Actor
+    from actors.base import Actor, Timed
     from actors.dispatcher import Dispatcher
     from actors.mailbox import Mailbox
 
@@ -64,6 +64,7 @@ class Directory:
         self.on_dead_letter: Callable[[DeadLetter], object] = self.dead.append
         self.on_failure: Callable[[ChildFailed, str], object] = _quietly
         self.on_collapse: Callable[[ChildFailed], object] | None = None
+        self.on_turn: Callable[[str, Iterable[tuple[float, Timed]], Iterable[tuple[Any, Any]]], object] | None = None
         self._shared = shared
         self._pinned = pinned or shared
         self._collapses: dict[str, tuple[float, ...]] = {}
@@ -92,6 +93,8 @@ class Directory:
         if not is_request(unwrap(item)[0]):
             return False
         self.dead_letter(address, "overloaded", item, ErrorKind.OVERLOADED)
+        if ids.SUPERVISOR in self.mailboxes:  # it has booked the task for that address
+            self.send(ids.SUPERVISOR, TaskSettled(agent=address, step=unwrap(item)[0].message_id))
         return True
 
     def dead_letter(self, to: str, reason: str, item: Any, kind: ErrorKind = ErrorKind.STOPPED) -> None:

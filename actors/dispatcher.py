@@ -6,6 +6,7 @@ simulated one, which has no world in it, in ``actors/simulation.py``.
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING, Any, Protocol
 
 from actors.base import Actor, in_words, is_stop, make, unwrap
@@ -98,7 +99,7 @@ def fence(mailbox: Mailbox, item: Any, error: BaseException, traceback: str) -> 
     ghost.actor_inbox, ghost._directory = Mailbox(), Limbo(ghost._dispatcher)  # noqa: SLF001 (a bound actor's own)
     mailbox.actor = stand_in
     mailbox.stuck, _ = unwrap(item)
-    mailbox.held = dict(mailbox.held) if mailbox.held is not None else None
+    mailbox.held = copy(mailbox.held)
     if isinstance(mailbox.stuck, (Stop, Leave)) or is_stop(mailbox.stuck):
         mailbox.put(Leave(reason="stopped; its closing hooks did not return"))
     stand_in.fail(item, error, ErrorKind.STUCK, traceback)

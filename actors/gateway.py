@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -36,6 +37,7 @@ from protocol.signals import (
     ChildStopped,
     Granted,
     Performed,
+    Reaffirm,
     Refused,
     Stop,
 )
@@ -81,15 +83,19 @@ class Gateway(Actor):
     def setup(self) -> None:
         """Take over what an earlier instance left: its callers, hung up, and the calls it had not answered.
 
+        The leases are the limiter's again: it is told so behind whatever the earlier instance has told it of leases.
         The call whose turn it failed in is answered as failed: it would fail the next instance too. Each of the others
         gets a turn of its own, so that the next failure names its call as well.
         """
+        mailbox = self.actor_inbox
+        if mailbox.generation:
+            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=()))
+        mailbox.generation += 1
         for address in [address for address in self._lines if address in self._directory.mailboxes]:
             self._lines[address].hang_up()
             self._others.add(address)
             self.tell(address, AreYouFree(reply_to=self.address))
             self._perform(self._decide.on_caller_back(address, self.clock()))
-        mailbox = self.actor_inbox
         culprit, mailbox.failed_on = step_of(mailbox.failed_on), None
         for step, call in list((mailbox.held or {}).items()):
             if step == culprit:
@@ -127,6 +133,8 @@ class Gateway(Actor):
             case ChildRestarted(address=ids.LIMITER):
                 self._perform(decide.on_limiter_restarted())
             case ChildRestarted():
+                if message.address in self._others:  # the question may be lost with the instance that had it
+                    self.tell(message.address, AreYouFree(reply_to=self.address))
                 self._perform(decide.on_caller_back(message.address, now))
             case ChildFailed() | ChildStopped():
                 self._perform(decide.on_caller_gone(message.address, now, self._dice.random()))
@@ -168,7 +176,9 @@ class Gateway(Actor):
         mailbox.held[call.step] = call
 
     def _let_go(self, step: str) -> None:
-        (self.actor_inbox.held or {}).pop(step, None)
+        held = self.actor_inbox.held
+        if held is not None:
+            self.when_done(partial(held.pop, step, None))
 
 
 def step_of(message: Any) -> str | None:

@@ -11,14 +11,25 @@ from msgspec import Struct
 
 from actors.base import Actor
 from protocol.errors import ErrorKind
-from protocol.limiter import Effect, Ignored, Reply, Wake
+from protocol.limiter import Effect, Ignored, LeaseExpired, Reply, Wake
 from protocol.limiter import Limiter as Decisions
-from protocol.signals import Acquire, Cancel, ChildFailed, ChildRestarted, Reaffirm, Refused, Settle
+from protocol.signals import (
+    Acquire,
+    Allow,
+    Cancel,
+    ChildFailed,
+    ChildRestarted,
+    Forget,
+    Reaffirm,
+    Refused,
+    Settle,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from protocol.limiter import DomainLimits
+    from protocol.domain import DomainLimits
+    from protocol.policies.budget import Budget
 
 POISONED = "the limiter failed on this request; the log names the error"
 
@@ -32,19 +43,31 @@ class Due(Struct, frozen=True, kw_only=True, tag=True):
 class Limiter(Actor):
     """The only actor that knows the limits.
 
-    A restarted one (``fresh=False``) starts with empty buckets and is told who holds what.
+    A restarted one (``fresh=False``) starts with empty buckets and is told who holds what; the *budget* outlives it.
     """
 
-    def __init__(self, limits: Mapping[str, DomainLimits], *, fresh: bool = True) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, DomainLimits],
+        *,
+        flows: Mapping[str, float] | None = None,
+        budget: Budget | None = None,
+        fresh: bool = True,
+    ) -> None:
         super().__init__()
-        self._decide = Decisions(limits, fresh=fresh)
+        self._decide = Decisions(limits, flows=flows, budget=budget, fresh=fresh)
 
     def setup(self) -> None:
-        """Remember the step whose request an earlier instance failed on: it would fail this one too."""
+        """Remember the step whose request an earlier instance failed on: it would fail this one too.
+
+        A settlement that was lost so counts as spent.
+        """
         mailbox = self.actor_inbox
         culprit, mailbox.failed_on = mailbox.failed_on, None
         if isinstance(culprit, Acquire):
             mailbox.held = {**(mailbox.held or {}), step_of(culprit): None}
+        elif isinstance(culprit, Settle | Cancel):
+            self._decide.on_lost(culprit.lease)
 
     def on_receive(self, message: Any) -> None:
         """Ask the machine and send what it says."""
@@ -64,8 +87,12 @@ class Limiter(Actor):
                 self._perform(self._decide.on_reaffirm(message, now))
             case ChildFailed():
                 self._perform(self._decide.on_holder_gone(message.address, now))
+            case Allow():
+                self._perform(self._decide.on_allow(message, now))
+            case Forget():
+                self._decide.on_run_ended(message.run)
             case ChildRestarted():
-                pass  # it will ask again for what it still needs
+                pass  # it says itself that it holds nothing, behind what the instance before it has sent
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
 
@@ -80,6 +107,8 @@ class Limiter(Actor):
                     self.after(after, Due(domain=domain), key=domain)
                 case Ignored(lease=lease, reason=reason):
                     self._directory.dead_letter(self.address, f"settlement ignored: {reason}", lease)
+                case LeaseExpired(lease=lease, holder=holder):
+                    self._directory.dead_letter(self.address, f"{holder} never settled this lease", lease)
 
 
 def step_of(request: Acquire) -> str:

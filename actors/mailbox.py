@@ -78,6 +78,12 @@ class Mailbox:
         if self.sealed:
             self.drain("stopped")
 
+    def put_back(self, item: Any) -> None:
+        """Leave *item* in front of its lane: it was taken and could not be handled. Runs in the actor's thread."""
+        lane = "control" if isinstance(item, Control) else "data"
+        self.__dict__.setdefault(lane, deque()).appendleft(item)
+        self.wake(self)
+
     def take(self) -> Any:
         """Return the next item, control first; raises ``IndexError`` when there is none. Runs in the actor's thread."""
         if self.control:

@@ -5,6 +5,7 @@ Partner of ``protocol/supervisor.py``.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -22,6 +23,7 @@ from protocol.signals import (
     ChildFailed,
     ChildStopped,
     Forget,
+    Local,
     Reaffirmed,
     Restart,
     RunEnded,
@@ -30,7 +32,7 @@ from protocol.signals import (
     TaskSettled,
     WhoHolds,
 )
-from protocol.supervisor import NoRoute, Route
+from protocol.supervisor import NoRoute, Route, Wait
 from protocol.supervisor import Supervisor as Decisions
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from actors.workflow import Workflow
 
 
-class Register(Struct, frozen=True, kw_only=True, tag=True):
+class Register(Local, frozen=True, kw_only=True, tag=True):
     """Spawn the agents *specs* and let them play *role*. Holds factories, so it never leaves the process."""
 
     role: str
@@ -71,17 +73,27 @@ class Supervisor(Actor):
         """
         for spec in self._directory.children(self.address):
             if spec.role is not None:
-                self._decide.on_registered(spec.role, spec.address)
+                self._decide.on_found(spec.role, spec.address)
                 self.tell(spec.address, WhoHolds(reply_to=self.address))
+            if (run := _run_at(spec.address)) is not None:
+                self._decide.on_run_started(run)
             if self._is_suspended(spec.address):
                 self._restart_after(LOST_VERDICT, spec.address)
-        mailbox = self.actor_inbox
-        lost, mailbox.failed_on = mailbox.failed_on, None
+        lost, self.actor_inbox.failed_on = self.actor_inbox.failed_on, None
+        if lost is not None:
+            self._take_up(lost)
+        self._go_on_routing()
+
+    def _take_up(self, lost: Any) -> None:
+        """Fail the request that an earlier instance failed on; hear again what was told it and nobody says twice."""
         error = "the supervisor failed while it handled this; the log names the error"
-        if isinstance(lost, AgentMessage):
-            self._directory.bounce(lost, ErrorKind.INTERNAL, error)
-        elif isinstance(lost, StartRun):
-            self._refuse(lost, error, ErrorKind.INTERNAL)
+        match lost:
+            case AgentMessage():
+                self._directory.bounce(lost, ErrorKind.INTERNAL, error)
+            case StartRun() if ids.workflow_address(lost.run) not in self._directory.mailboxes:
+                self._refuse(lost, error, ErrorKind.INTERNAL)
+            case CancelStep() | CancelRun() | RunEnded() | ChildStopped():
+                self.actor_inbox.put_back(lost)
 
     def on_receive(self, message: Any) -> Any:
         """Route, start, cancel, restart; a :class:`Register` is answered with why not, or None."""
@@ -101,11 +113,10 @@ class Supervisor(Actor):
             case ChildFailed():
                 self._child_failed(message)
             case ChildStopped():
-                self._decide.on_gone(message.address)
-                if message.failed:
-                    self._mourn(message)
+                self._gone(message)
             case Reaffirmed():
                 self._decide.on_reaffirmed(message.agent, message.role, message.steps)
+                self._go_on_routing()
             case RestartLater() if self._is_suspended(message.address):
                 self.tell(message.address, Restart())
             case RestartLater():
@@ -122,10 +133,25 @@ class Supervisor(Actor):
             self.tell(decision.address, message)
         elif isinstance(decision, NoRoute):
             self._directory.dead_letter(message.recipient or "", decision.reason, message, decision.kind)
+        elif isinstance(decision, Wait):
+            self._held()[message.message_id] = message
+
+    def _go_on_routing(self) -> None:
+        """Take up what waited until every agent had named what it holds."""
+        for step, message in [] if self._decide.recovering else self._held().items():
+            self.tell(self.address, message)
+            self.when_done(partial(self._held().pop, step, None))
+
+    def _held(self) -> dict[str, AgentMessage]:
+        """Return what waits; it lies in the mailbox, which outlives this instance."""
+        mailbox = self.actor_inbox
+        if mailbox.held is None:
+            mailbox.held = {}
+        return mailbox.held
 
     def _cancel_step(self, message: CancelStep) -> None:
-        holder = self._decide.holder_of(message.step)
-        if holder is not None:
+        self.when_done(partial(self._held().pop, message.step, None))
+        for holder in self._decide.holders_of(message.step):
             self.tell(holder, message)
 
     def _register(self, message: Register) -> str | None:
@@ -158,17 +184,26 @@ class Supervisor(Actor):
             self._directory.dead_letter(self.address, "this run is under way already", start)
             return
         refusal = self._try_spawn(ActorSpec(address=address, factory=lambda: factory(start), parent=self.address))
-        if refusal is not None:
+        if refusal is None:
+            self._decide.on_run_started(start.run)
+        else:
             self._refuse(start, refusal, ErrorKind.HANDLER_ERROR)
 
     def _refuse(self, start: StartRun, error: str, kind: ErrorKind = ErrorKind.BAD_REQUEST) -> None:
         result = WorkflowResult(correlation_id=start.run, success=False, error=error, error_kind=kind)
         self.tell(start.reply_to, RunEnded(run=start.run, result=result))
 
+    def _gone(self, news: ChildStopped) -> None:
+        self._decide.on_gone(news.address)
+        self._go_on_routing()
+        if news.failed:
+            self._mourn(news)
+
     def _mourn(self, news: ChildStopped) -> None:
         """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
-        run = news.address.removeprefix(ids.workflow_address(""))
-        if run != news.address:
+        run = _run_at(news.address)
+        if run is not None:
+            self._decide.on_run_ended(run)
             error = f"its workflow failed too often: {news.reason}"
             result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
             self.tell(ids.DESK, RunEnded(run=run, result=result))
@@ -204,3 +239,9 @@ class Supervisor(Actor):
         """Tell whether the actor waits for a verdict; one that is about to begin does not."""
         mailbox = self._directory.mailboxes.get(address)
         return mailbox is not None and mailbox.suspended and mailbox.begin is None
+
+
+def _run_at(address: str) -> str | None:
+    """Return the run that plays at *address*, None when it is no workflow's."""
+    run = address.removeprefix(ids.workflow_address(""))
+    return None if run == address else run

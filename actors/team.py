@@ -17,6 +17,7 @@ from protocol.errors import ErrorKind, TaskFailed
 from protocol.messages import Accepted, TaskResult
 from protocol.plan import Brief, Plan, Verdict
 from protocol.policies.complexity import estimate
+from protocol.policies.composition import compose
 from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
 from protocol.policies.planning import tidy
 from protocol.policies.progress_guard import Advice, Output, ProgressGuard, Reaction
@@ -69,9 +70,15 @@ class Draft(Struct, kw_only=True):
     accepted: bool = False
     kept: bool = False
     rounds: int = 0
+    origin: str = ""
     note: str = ""
     kind: ErrorKind | None = None
     history: tuple[Round, ...] = ()
+
+    def accepted_as(self) -> Accepted:
+        """Return what the result says of it; a note says where the subtask came from, and what went wrong."""
+        note = "; ".join(filter(None, (self.origin, self.note)))
+        return Accepted(subtask=self.subtask, accepted=self.accepted, score=self.score, rounds=self.rounds, note=note)
 
 
 class TeamWorkflow(Workflow):
@@ -92,6 +99,7 @@ class TeamWorkflow(Workflow):
         self._run_began = self.now()
         subtasks = await self.plan(task)
         self.drafts = [Draft(subtask=subtask) for subtask in subtasks]
+        self.drafts[-1].origin = self.note
         self.report("plan.made", subtasks=subtasks)
         await self.gather(*(self.build(task, draft) for draft in self.drafts))
         return self.outcome()
@@ -108,12 +116,12 @@ class TeamWorkflow(Workflow):
                 AgentRole.ORCHESTRATOR, task, data=Brief(task=task, subtask=task, most=most), returns=Plan
             )
         except TaskFailed as failure:
-            self.note = f"no plan ({failure.result.error}); one coder did the whole task"
+            self.note = f"no plan ({failure.result.error}): one coder does the whole task"
             self.report("plan.failed", error=failure.result.error)
             return (task,)
         subtasks = tidy(plan.subtasks, most)
         if len(subtasks) < len(tidy(plan.subtasks, len(plan.subtasks))):
-            self.note = f"the plan had more than {most} subtasks; the further ones were merged into the last"
+            self.note = f"the plan had more than {most} subtasks: the further ones were merged into this"
         return await self._split(subtasks) or (task,)
 
     async def _split(self, subtasks: tuple[str, ...]) -> tuple[str, ...]:
@@ -245,24 +253,19 @@ class TeamWorkflow(Workflow):
         error = None
         if open_:
             first = f"{open_[0].subtask}: {open_[0].note}"
-            error = f"{len(open_)} of {len(self.drafts)} subtasks have no finished draft: {first}"
+            have = "has" if len(open_) == 1 else "have"
+            error = f"{len(open_)} of {len(self.drafts)} subtasks {have} no finished draft: {first}"
         return Outcome(
             output=self.compose(),
             success=bool(self.drafts) and not open_,
-            accepted=tuple(
-                Accepted(subtask=d.subtask, accepted=d.accepted, score=d.score, rounds=d.rounds, note=d.note)
-                for d in self.drafts
-            ),
-            error=error or self.note or None,
+            accepted=tuple(draft.accepted_as() for draft in self.drafts),
+            error=error,
             error_kind=open_[0].kind or ErrorKind.INTERNAL if open_ else None,
         )
 
     def compose(self) -> str:
         """Return the drafts as one text, each under its subtask."""
-        written = [draft for draft in self.drafts if draft.text]
-        if len(written) == 1:
-            return written[0].text
-        return "\n\n".join(f"## {draft.subtask}\n\n{draft.text}" for draft in written)
+        return compose([(draft.subtask, draft.text) for draft in self.drafts if draft.text])
 
     def salvage(self) -> Outcome:
         """Keep the drafts of a run that ends before its time."""

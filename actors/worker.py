@@ -6,6 +6,8 @@ free.
 
 from __future__ import annotations
 
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -16,7 +18,7 @@ from actors.directory import ActorSpec
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.policies.recent import Recent
-from protocol.signals import Answer, CancelStep, ChildFailed, ChildRestarted, Returned
+from protocol.signals import Answer, CancelStep, ChildFailed, ChildRestarted, Local, Returned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +28,7 @@ CREW = "workers"
 WORKER = "worker/pinned/"  # no role has addresses like these
 
 
-class RunFunction(Struct, frozen=True, kw_only=True, tag=True):
+class RunFunction(Local, frozen=True, kw_only=True, tag=True):
     """Run ``fn(*args)`` and answer step *step*. Holds a function, so it never leaves the process.
 
     *again*: an earlier instance of the asker may have asked for it already.
@@ -76,18 +78,21 @@ class Crew(Actor):
         self._most = most
         self._jobs: dict[str, Job] = {}
         self._hired: list[str] = []
-        self._free: list[str] = []
         self._answered = Recent()
 
     def setup(self) -> None:
-        """Take over the workers and the jobs of an earlier instance; the jobs lie in the mailbox, which outlives it."""
+        """Take over the workers and the jobs of an earlier instance, and the news that it failed on.
+
+        The jobs lie in the mailbox, which outlives it.
+        """
         mailbox = self.actor_inbox
         if mailbox.held is None:
             mailbox.held = {}
         self._jobs = mailbox.held
-        busy = {job.worker for job in self._jobs.values()}
         self._hired = [s.address for s in self._directory.children(ids.SUPERVISOR) if s.address.startswith(WORKER)]
-        self._free = [worker for worker in self._hired if worker not in busy]
+        unfinished, mailbox.failed_on = mailbox.failed_on, None
+        if isinstance(unfinished, FunctionDone | ChildFailed):
+            mailbox.put_back(unfinished)
         self._hand_out()
 
     def on_receive(self, message: Any) -> None:
@@ -96,29 +101,46 @@ class Crew(Actor):
             case RunFunction() if message.again and message.step in self._answered:
                 return  # the answer is on its way
             case RunFunction():
-                self._jobs.setdefault(message.step, Job(message))
+                self._queue(message)
             case FunctionDone():
-                self._free.append(message.worker)
                 self._answer(message.step, message.returned)
             case CancelStep():
                 self._cancel(message.step)
             case ChildFailed():
                 self._lost(message)
             case ChildRestarted():
-                self._free.append(message.address)
+                pass  # it is free again
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
         self._hand_out()
 
+    def _queue(self, function: RunFunction) -> None:
+        if function.step not in self._jobs:
+            self._jobs[function.step] = Job(function)
+            self._answered.discard(function.step)
+
     def _hand_out(self) -> None:
-        for job in [job for job in self._jobs.values() if job.worker is None]:
-            if not self._free and len(self._hired) >= self._most:
+        waiting = [job for job in self._jobs.values() if job.worker is None]
+        free = self._free() if waiting else []
+        for job in waiting:
+            if not free and len(self._hired) >= self._most:
                 return
-            job.worker = self._free.pop() if self._free else self._hire()
-            self.tell(job.worker, job.function)
+            worker = free.pop() if free else self._hire()
+            self.tell(worker, job.function)
+            self.when_done(partial(setattr, job, "worker", worker))
+
+    def _free(self) -> list[str]:
+        """Return the workers that have nothing to do, and forget those that are gone for good."""
+        found = {worker: self._directory.mailboxes.get(worker) for worker in self._hired}
+        there = {worker: mailbox for worker, mailbox in found.items() if mailbox is not None}
+        self._hired = list(there)
+        busy = {job.worker for step, job in self._jobs.items() if step not in self._answered}
+        return [worker for worker, mailbox in there.items() if worker not in busy and not mailbox.suspended]
 
     def _hire(self) -> str:
-        address = f"{WORKER}{len(self._hired)}"
+        address = next(
+            place for place in map(f"{WORKER}{{}}".format, count()) if place not in self._directory.mailboxes
+        )
         self._hired.append(address)
         self.spawn(
             ActorSpec(
@@ -143,9 +165,10 @@ class Crew(Actor):
             self._answer(step, Returned(error=news.error, error_kind=ErrorKind.INTERNAL))
 
     def _answer(self, step: str, returned: Returned) -> None:
-        job = self._jobs.pop(step, None)
-        if job is None:
+        job = self._jobs.get(step)
+        if job is None or step in self._answered:
             return
+        self.when_done(partial(self._jobs.pop, step, None))
         self._answered.add(step)
         asked = job.function
         answer = Answer(to=asked.reply_to, step=step, kind="call", fingerprint=asked.fingerprint, payload=returned)

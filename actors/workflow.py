@@ -7,6 +7,7 @@ restarted instance resumes where the old one stood.
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -20,17 +21,33 @@ from protocol.awaited import fingerprint
 from protocol.errors import Cancelled, ErrorKind
 from protocol.ledger import Ledger
 from protocol.messages import Accepted, Summary, TaskResult, WorkflowResult
-from protocol.signals import Answer, CancelRequested, CancelRun, Progress, Recall, Recalled, RunEnded, StartRun
+from protocol.signals import (
+    Allow,
+    Answer,
+    CancelRequested,
+    CancelRun,
+    Forget,
+    Progress,
+    Recall,
+    Recalled,
+    RunEnded,
+    StartRun,
+)
 
 if TYPE_CHECKING:
     from protocol.awaited import Step
 
+OVER = "over"
+"""Held by the mailbox of a run that has told its end: it is told once, whoever plays there then."""
 OWN = frozenset({"max_parallel", "run", "salvage"})
 """What a subclass may define."""
 
 
 class Outcome(Struct, frozen=True, kw_only=True):
-    """What a workflow may return in place of a text: its output, and whether the whole counts as a success."""
+    """What a workflow may return in place of a text: its output, and whether the whole counts as a success.
+
+    ``error`` and ``error_kind`` say why not; of a success they are left out.
+    """
 
     output: str
     success: bool = True
@@ -47,7 +64,7 @@ class Workflow(Conversational):
     """Base of every workflow. Subclasses implement :meth:`run`; ``name`` is what they are registered by."""
 
     max_parallel: int | None = None
-    """How many tasks of one run may be under way at once; None: no bound."""
+    """How many tasks of one run, and how many of its calls, may be under way at once; None: no bound."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -82,15 +99,26 @@ class Workflow(Conversational):
     # --- life
 
     def setup(self) -> None:
-        """Ask for the record; a new run has none. A run whose code never returned is over: it would not again."""
+        """Ask for the record; a new run has none. A run whose code never returned is over: it would not again.
+
+        A run that has told its end is over too. A cancel that the earlier instance failed on is heard by this one.
+        """
         start, mailbox = self._start, self.actor_inbox
         self._again = mailbox.generation > 0
         mailbox.generation += 1
         self._began = self.clock()
+        self._over = OVER in (mailbox.held or {})
+        unfinished, mailbox.failed_on = mailbox.failed_on, None
+        if self._over:
+            return
+        if isinstance(unfinished, CancelRun):
+            mailbox.put_back(unfinished)
         if mailbox.stuck is not None:
             error = "its workflow did not return from its code; it may await steps, never block"
             self._end(self._salvaged(ErrorKind.STUCK, error))
             return
+        if self._bounded():
+            self.tell(ids.LIMITER, Allow(run=start.run, nano_usd=start.max_cost, calls=self.max_parallel))
         if start.timeout is not None:
             self._deadline = self._began + start.timeout
             self.after(start.timeout, Deadline(), key="deadline")
@@ -242,15 +270,23 @@ class Workflow(Conversational):
             correlation_id=self._start.run,
             success=outcome.success,
             output=outcome.output,
-            error=outcome.error,
-            error_kind=outcome.error_kind,
+            error=None if outcome.success else outcome.error,
+            error_kind=None if outcome.success else outcome.error_kind,
             results=tuple(self.results),
             accepted=outcome.accepted,
             summary=self._summary(talk),
         )
+        self.when_done(partial(setattr, self.actor_inbox, "held", {OVER: None}))
         ended = RunEnded(run=self._start.run, result=result)
         self.tell(self._start.reply_to, ended)
         self.tell(ids.SUPERVISOR, ended)
+        if self._bounded():
+            self.tell(ids.LIMITER, Forget(run=self._start.run))
+
+    def _bounded(self) -> bool:
+        """Tell whether the limiter, where there is one, has bounds of this run to keep."""
+        bounds = (self._start.max_cost, self.max_parallel)
+        return bounds != (None, None) and ids.LIMITER in self._directory.mailboxes
 
     def _summary(self, talk: Talk | None) -> Summary:
         good = sum(1 for result in self.results if result.success)

@@ -159,8 +159,8 @@ def cpu_us(act, count):
 def hop(count=200_000, *, timer=False):
     done = SimpleQueue()
     with House() as house:
-        house.spawn("a", lambda: Hopper("b", done, timer)).ask(1, block=False)
         house.spawn("b", lambda: Hopper("a", done, timer))
+        house.spawn("a", lambda: Hopper("b", done, timer)).ask(1, block=False)  # when "b" is there
         done.get(timeout=TIMEOUT)
 
         def act():

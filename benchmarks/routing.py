@@ -69,7 +69,14 @@ class World:
             errs = dice.random() < self.wrong and not tested
             drafts[model, n] = (good, good != errs)
         seen = min(1.0, max(0.0, hard + dice.gauss(0, self.blur)))
-        return {"seen": seen, "band": band_of(seen), "tested": tested, "drafts": drafts, "roll": dice.random(), "n": number}
+        return {
+            "seen": seen,
+            "band": band_of(seen),
+            "tested": tested,
+            "drafts": drafts,
+            "roll": dice.random(),
+            "n": number,
+        }
 
 
 def play(world: World, task: dict, choose, learn=None):
@@ -97,7 +104,15 @@ def ours(world: World, rules: Rules):
     last = {}
 
     def choose(task, tried):
-        job = Job(role="coder", complexity=task["seen"], output_tokens=1, tried=tried, roll=task["roll"], checked=task["tested"], rounds=DRAFTS - len(tried))
+        job = Job(
+            role="coder",
+            complexity=task["seen"],
+            output_tokens=1,
+            tried=tried,
+            roll=task["roll"],
+            checked=task["tested"],
+            rounds=DRAFTS - len(tried),
+        )
         last["job"], last["choice"] = task, router.choose(job)
         return last["choice"].key
 
@@ -227,18 +242,25 @@ def main() -> None:
 
 
 def table(worlds):
-    lines = ["world  cost of strong  quality ours/strong  over the mix line  over oracle | cheap strong rules ours oracle clairvoyant"]
+    lines = [
+        "world  cost of strong  quality ours/strong  over the mix line  over oracle | cheap strong rules ours oracle clairvoyant"
+    ]
     for w in worlds:
         v = w["verdicts"]
         lines.append(
             f"{w['seed']:>5}  {v['cost_of_strong']:>14.3f}  {w['ours']['quality']:>9.3f} {w['strong']['quality']:>9.3f}  "
             f"{v['above_mix']:>+17.3f}  {v['over_oracle']:>+11.3f} | "
-            + " ".join(f"{w[n]['cost']:.2f}/{w[n]['quality']:.2f}" for n in ("cheap", "strong", "mix", "rules", "early", "ours", "oracle", "clairvoyant"))
+            + " ".join(
+                f"{w[n]['cost']:.2f}/{w[n]['quality']:.2f}"
+                for n in ("cheap", "strong", "mix", "rules", "early", "ours", "oracle", "clairvoyant")
+            )
             + f" {w['oracle']['plan']}"
         )
     cost = [w["verdicts"]["cost_of_strong"] for w in worlds]
     over = [w["verdicts"]["over_oracle"] for w in worlds]
-    lines.append(f"median cost of strong {median(cost):.3f}, worst {max(cost):.3f}; median over oracle {median(over):+.3f}")
+    lines.append(
+        f"median cost of strong {median(cost):.3f}, worst {max(cost):.3f}; median over oracle {median(over):+.3f}"
+    )
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
     python benchmarks/table.py [--check]
 
-A table stands between ``<!-- table:NAME -->`` and ``<!-- /table -->`` and is made from ``results/NAME.json``. With
+A table stands between ``<!-- table:NAME -->`` and ``<!-- /table -->`` and is made from a file in ``results/``. With
 ``--check`` nothing is written, and the exit code is 1 when a table is not what its figures say.
 """
 
@@ -68,24 +68,113 @@ def team(result):
     return "\n".join(lines)
 
 
+def kit(result):
+    lines = [
+        f"Python {result['python']}, median of {result['rounds']} rounds, in ms.",
+        "",
+        "| test | simulated | 90 % under | on threads | at most |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        figures = ("" if row[key] is None else f"{row[key]:.2f}" for key in ("ms", "p90", "threads"))
+        lines.append(f"| {' | '.join((row['what'], *figures, str(result['bound'])))} |")
+    return "\n".join(lines)
+
+
+def simulation_agreement(result):
+    found = result["agreement"]
+    lines = [
+        f"The server's own overhead, as a bare socket sees it: {found['server_overhead_ms']:g} ms a call.",
+        "",
+        "| case | W | real s, lowest - highest | simulated s, lowest - highest | simulated / real |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for row in found["rows"]:
+        sides = (spread(row["real_s"], row["real_from_to"]), spread(row["simulated_s"], row["simulated_from_to"]))
+        lines.append(f"| {row['name']} | {row['workflows']} | {sides[0]} | {sides[1]} | {row['ratio']:.3f} |")
+    return "\n".join(lines)
+
+
+def simulation_speed(result):
+    found = result["speed"]
+    lines = [
+        "| workflows | calls | messages | wall s | CPU s | CPU ms a workflow | messages a CPU second | peak MB |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in found["rows"]:
+        cells = [f"{row[name]:,}" for name in ("workflows", "calls", "messages")]
+        cells += [f"{row['wall_s']:.2f}", f"{row['cpu_s']:.2f}", f"{row['cpu_ms_per_workflow']:.2f}"]
+        cells += [f"{row['messages_per_cpu_s']:,}", str(row["peak_mb"])]
+        lines.append(f"| {' | '.join(cells)} |")
+    bare = ", ".join(f"{rate:,} {way}" for way, rate in found["bare_messages_per_s"].items())
+    return "\n".join([*lines, "", f"Bare messages a CPU second, between two actors that do nothing else: {bare}."])
+
+
+def spread(middle, ends):
+    return f"{middle:.3f}, {ends[0]:.3f} - {ends[1]:.3f}"
+
+
+def limiter(result):
+    lines = [
+        f"Python {result['python']}, {result['waiting']:,} waiting, median of {result['rounds']} rounds.",
+        "",
+        "| what | where | Troupe | lowest - highest | bound |",
+        "|---|---|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        unit, digits = row["unit"], 4 if not row["unit"] else 0 if row["unit"] == "bytes" else 1
+        figure, low, high = (f"{row[name]:,.{digits}f}" for name in ("figure", "lowest", "highest"))
+        spread = f"{low} - {high}" if unit == "us" else ""
+        cells = (
+            NAMES[row["what"]],
+            row["where"],
+            f"{figure} {unit}".strip(),
+            spread,
+            f"{row['bound']:,g} {unit}".strip(),
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+NAMES = {
+    "acquire": "a request joins, p99",
+    "settle": "a call ends and another is granted, p99",
+    "timer": "the timer grants, p99",
+    "waiter": "a waiter weighs",
+    "left": "left of each when all have gone",
+    "inversions": "less urgent first",
+    "lowest": "the lowest class overstays",
+    "ratio": "shares",
+    "spread": "difference",
+}
+
+
 def shown(figure, unit, *, bare=False):
     """Return *figure* as a reader wants it: bytes whole and with commas, others with two digits."""
     text = f"{figure:,.0f}" if unit == "bytes" else f"{figure:.2f}"
     return text if bare else f"{text} {unit}"
 
 
-TABLES = {"mailbox": mailbox, "team": team}
+TABLES = {
+    "limiter": ("limiter", limiter),
+    "kit": ("kit", kit),
+    "mailbox": ("mailbox", mailbox),
+    "team": ("team", team),
+    "simulation_agreement": ("simulation", simulation_agreement),
+    "simulation_speed": ("simulation", simulation_speed),
+}
+"""By the name of each table: its file of figures, and what makes the table of them."""
 
 
 def filled(page):
     """Return *page* with every table that has a maker and a result made anew."""
 
     def fill(match):
-        name = match["name"]
-        path = HERE / "results" / f"{name}.json"
-        if name not in TABLES or not path.exists():
+        file, make = TABLES.get(match["name"], ("", None))
+        path = HERE / "results" / f"{file}.json"
+        if make is None or not path.exists():
             return match[0]
-        return f"{match[1]}{TABLES[name](json.loads(path.read_text(encoding='utf-8')))}\n{match[3]}"
+        return f"{match[1]}{make(json.loads(path.read_text(encoding='utf-8')))}\n{match[3]}"
 
     return MARKED.sub(fill, page)
 

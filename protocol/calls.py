@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import ceil
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputMode, Usage
+from protocol.policies.token_estimate import bound_messages
 from protocol.signals import Acquire, Amount, Answer, Cancel, Outcome, Perform, Reaffirm, Settle
 
 if TYPE_CHECKING:
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
-    """A model of the configuration. Prices in nano-dollars per token, None: unknown; ``output`` is its best rung."""
+    """A model of the configuration. ``output`` is its best rung.
+
+    Prices are in nano-dollars per token, None: unknown; for input read from a cache or written to one, None: as input.
+    """
 
     key: str
     provider: str
@@ -30,20 +35,33 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     tier: int = 1
     price_in: float | None = None
     price_out: float | None = None
+    price_cached: float | None = None
+    price_written: float | None = None
     output: OutputMode = "json_schema"
 
     def cost(self, usage: Usage) -> int | None:
-        """Return what *usage* costs in nano-dollars, None when a price is unknown."""
+        """Return what *usage* costs in nano-dollars, None when a price is unknown. Reasoning counts as output."""
         if self.price_in is None or self.price_out is None:
             return None
-        return round(usage.input_tokens * self.price_in + usage.output_tokens * self.price_out)
+        cached = self.price_in if self.price_cached is None else self.price_cached
+        written = self.price_in if self.price_written is None else self.price_written
+        plain = max(0, usage.input_tokens - usage.cached_tokens - usage.written_tokens)
+        inputs = plain * self.price_in + usage.cached_tokens * cached + usage.written_tokens * written
+        return round(inputs + usage.output_tokens * self.price_out)
+
+    def most(self, input_tokens: int, output_tokens: int) -> int | None:
+        """Return the most that so many tokens can cost in nano-dollars, None when a price is unknown."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        dearest = max(self.price_in, self.price_cached or 0.0, self.price_written or 0.0)
+        return ceil(input_tokens * dearest + output_tokens * self.price_out)
 
 
 class ProviderInfo(Struct, frozen=True, kw_only=True):
     """A provider: the limiter's domain of its models, and how many callers it has at most.
 
     ``domains`` names another domain by model key, where the configuration narrows a model's limits. ``weighed`` says
-    that tokens or money are limited, so that every call is estimated before it goes.
+    that somebody counts tokens or money, so that every call is estimated before it goes.
     """
 
     key: str
@@ -214,24 +232,28 @@ class Flight:
 Result = ChatReply | CallFailure
 Estimate = Callable[[tuple[ChatMessage, ...]], int]
 """Counts the input tokens of messages."""
+UNWEIGHED = Amount(nano_usd=None)
+"""What is asked for where nobody counts tokens or money."""
 OUTPUT_UNKNOWN = 4096
 """Output tokens reserved for a call that names no maximum."""
 
 
-def prompt_tokens(request: ChatRequest, estimate: Estimate) -> int:
-    """Return the estimated tokens of a request's prompt with its schema."""
-    messages = request.messages
-    if request.schema is not None:
-        messages = (*messages, ChatMessage(role="system", content=bytes(request.schema.schema).decode()))
-    return estimate(messages)
+def prompt_of(request: ChatRequest) -> tuple[ChatMessage, ...]:
+    """Return what counts as a request's prompt: its messages, and its schema."""
+    if request.schema is None:
+        return request.messages
+    return (*request.messages, ChatMessage(role="system", content=bytes(request.schema.schema).decode()))
 
 
 def expected(call: ChatCall, request: ChatRequest, model: ModelInfo, estimate: Estimate) -> Amount:
-    """Return what *call* is expected to use: the estimated prompt with its schema, and the most it may answer."""
-    tokens = prompt_tokens(request, estimate)
+    """Return what *call* is expected to use: the estimated prompt with its schema, and the most it may answer.
+
+    Of money it is the most: a prompt never has more tokens than its bound, whatever the estimate says.
+    """
+    prompt = prompt_of(request)
     output = OUTPUT_UNKNOWN if call.max_tokens is None else call.max_tokens
-    cost = model.cost(Usage(input_tokens=tokens, output_tokens=output))
-    return Amount(input_tokens=tokens, output_tokens=output, nano_usd=cost or 0)
+    nano = None if model.price_in is None else model.most(bound_messages(prompt), output)
+    return Amount(input_tokens=estimate(prompt), output_tokens=output, nano_usd=nano)
 
 
 def wanted(state: Call, lease: str, domain: str, holder: str) -> Acquire:
@@ -268,7 +290,7 @@ def answer(call: ChatCall, result: ChatResult) -> AnswerStep:
 
 def spent(flight: Flight, estimate: Estimate) -> Usage:
     """Return what a call may have used whose end is unknown: its prompt, as estimated (wire.md 4.4)."""
-    tokens = flight.acquire.amount.input_tokens or prompt_tokens(flight.request, estimate)
+    tokens = flight.acquire.amount.input_tokens or estimate(prompt_of(flight.request))
     return Usage(input_tokens=tokens, exact=False)
 
 

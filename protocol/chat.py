@@ -51,8 +51,9 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
 class Usage(Struct, frozen=True, kw_only=True):
     """Tokens of one or many calls.
 
-    ``cached_tokens`` is part of ``input_tokens`` and ``reasoning_tokens`` part of ``output_tokens``, as at OpenAI.
-    ``exact`` is False when any figure in it is an estimate because the provider sent none.
+    ``cached_tokens`` (read from a cache) and ``written_tokens`` (written to one) are part of ``input_tokens``, and
+    ``reasoning_tokens`` are part of ``output_tokens``, as at OpenAI. ``exact`` is False when any figure in it is an
+    estimate because the provider sent none.
     """
 
     input_tokens: int = 0
@@ -60,6 +61,7 @@ class Usage(Struct, frozen=True, kw_only=True):
     cached_tokens: int = 0
     reasoning_tokens: int = 0
     exact: bool = True
+    written_tokens: int = 0
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -68,6 +70,7 @@ class Usage(Struct, frozen=True, kw_only=True):
             cached_tokens=self.cached_tokens + other.cached_tokens,
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
             exact=self.exact and other.exact,
+            written_tokens=self.written_tokens + other.written_tokens,
         )
 
 

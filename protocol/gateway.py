@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING
 from protocol import ids
 from protocol.calls import (
     PLACE,
+    UNWEIGHED,
     AbortFlight,
-    AnswerStep,
     AskLimiter,
     Call,
     Dismiss,
@@ -53,8 +53,8 @@ from protocol.errors import ErrorKind
 from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
 from protocol.policies.output_ladder import Dialect, learn, render
+from protocol.policies.token_bucket import TICK
 from protocol.signals import (
-    Amount,
     Cancel,
     CancelStep,
     ChatCall,
@@ -71,23 +71,6 @@ if TYPE_CHECKING:
 
     from protocol.calls import Estimate, Result
     from protocol.policies.backoff import Backoff
-
-__all__ = [
-    "AbortFlight",
-    "AnswerStep",
-    "AskLimiter",
-    "Dismiss",
-    "Dispatch",
-    "Effect",
-    "Gateway",
-    "Hire",
-    "Later",
-    "Lost",
-    "ModelInfo",
-    "ProviderInfo",
-    "TellLimiter",
-    "Unset",
-]
 
 GRACE = 2.0
 """Seconds that an aborted caller has to report before it counts as lost."""
@@ -199,8 +182,9 @@ class Gateway:
         state = self._calls.get(step)
         if state is None or state.call.deadline is None:
             return []
-        if not state.late(now):
-            return [Later(f"deadline:{step}", state.call.deadline - now)]
+        left = state.call.deadline - now
+        if left >= TICK:  # a joining call has moved it; what is less comes of rounding, and a timer of 0 would follow
+            return [Later(f"deadline:{step}", left)]
         return self._give_up(state, now)
 
     def on_timer(self, key: str, now: float, roll: float) -> list[Effect]:
@@ -253,7 +237,7 @@ class Gateway:
         if state.dialect is not dialect:
             state.dialect, state.request = dialect, render(call, state.model.name, dialect)
             weighed = self._providers[state.model.provider].weighed
-            state.amount = expected(call, state.request, state.model, self._estimate) if weighed else Amount()
+            state.amount = expected(call, state.request, state.model, self._estimate) if weighed else UNWEIGHED
         state.stage, state.since = "waiting", now
         return [self._ask(state)]
 

@@ -1,19 +1,20 @@
 """The limiter's decisions: who may call a provider now. Partner of ``actors/limiter.py``.
 
 One decision, all or nothing, over every resource of a *domain* (what the vendor counts by): requests, tokens,
-concurrency. First everything is checked, then everything is taken, so nobody holds one resource while waiting for
-another, and what is refused has consumed nothing.
+concurrency, money. First everything is checked, then everything is taken, so nobody holds one resource while waiting
+for another, and what is refused has consumed nothing. Who is next is decided by ``protocol/line.py``: the class, its
+age, then fair shares.
 
-=========== =============================================== ==================================
-outcome     rate buckets                                     besides
-=========== =============================================== ==================================
-success     corrected to the real usage, up or down
-rejected    tokens come back, the request counts
-throttled   as rejected                                      the whole domain waits
-overloaded  as rejected
-ambiguous   the reservation stays spent
-unsent      everything comes back                            so it is for a lease cancelled
-=========== =============================================== ==================================
+=========== =============================================== ================ ==============================
+outcome     rate buckets                                     money            besides
+=========== =============================================== ================ ==============================
+success     corrected to the real usage, up or down          the real cost
+rejected    tokens come back, the request counts             comes back
+throttled   as rejected                                      comes back       the whole domain waits
+overloaded  as rejected                                      comes back
+ambiguous   the reservation stays spent                      stays spent      so it is for an expired lease
+unsent      everything comes back                            comes back       so it is for a lease cancelled
+=========== =============================================== ================ ==============================
 """
 
 from __future__ import annotations
@@ -21,36 +22,28 @@ from __future__ import annotations
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
-from msgspec import Struct
-
+from protocol import ids
+from protocol.domain import NOTHING, Domain, DomainLimits, real_costs, real_money
 from protocol.errors import ErrorKind
-from protocol.policies.backoff import Backoff
-from protocol.policies.token_bucket import TICK, TokenBucket, per_minute
-from protocol.policies.waiting_line import WaitingLine
-from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
+from protocol.line import Costs, Waiter, costs_of, share
+from protocol.policies.budget import Budget, Verdict
+from protocol.policies.token_bucket import TICK
+from protocol.signals import Acquire, Allow, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TOKEN_BURST = 0.1
-"""The share of a minute's tokens that may go at once: vendors enforce within seconds (wire.md 6.1)."""
+__all__ = ["DomainLimits", "Effect", "Ignored", "LeaseExpired", "Limiter", "Reply", "Wake"]
+
 RECOVERY = 1.0
-"""Seconds after a restart in which nothing is granted before a holder has named its leases."""
+"""Seconds after a restart in which nothing is granted, where nobody knows who holds leases."""
 PATIENCE = 120.0
 """A domain blocked for longer than this many seconds refuses instead of letting wait."""
-BLOCK = Backoff(base=1.0, factor=2.0, cap=30.0)
-"""How long a domain is blocked by a 429 that says no time: 1 s, twice as long after each block without a success."""
-
-
-class DomainLimits(Struct, frozen=True, kw_only=True):
-    """What a vendor allows; None is unlimited. ``burst`` is how many requests may arrive at once."""
-
-    requests_per_minute: float | None = None
-    burst: int = 10
-    tokens_per_minute: float | None = None
-    input_tokens_per_minute: float | None = None
-    output_tokens_per_minute: float | None = None
-    concurrency: int | None = None
+GRACE = 30.0
+"""Seconds after its call's deadline that a lease may still be settled; then it counts as ambiguous."""
+MOST_AT_ONCE = 500
+"""How many waiters are answered in one turn; the others wait for a timer of a microsecond, so that no turn is long."""
+NANO = 1_000_000_000
 
 
 # --- effects
@@ -77,100 +70,48 @@ class Ignored(NamedTuple):
     reason: str
 
 
-Effect = Reply | Wake | Ignored
+class LeaseExpired(NamedTuple):
+    """*holder* has not settled a lease :data:`GRACE` seconds after its deadline; what it reserved counts as spent."""
 
-# --- state
-
-Costs = tuple[int, int, int, int]
-"""Requests, tokens, input tokens, output tokens: what the index of a meter counts in."""
+    lease: str
+    holder: str
 
 
-class _Waiter(NamedTuple):
-    request: Acquire
-    costs: Costs
+Effect = Reply | Wake | Ignored | LeaseExpired
 
 
 class _Lease(NamedTuple):
-    domain: _Domain
-    request: Acquire
+    domain: Domain
+    waiter: Waiter
     costs: Costs
     epoch: int
 
 
-class _Domain:
-    """One domain: its meters, its line, what is in flight, and until when it is blocked."""
-
-    __slots__ = ("blocked_until", "blocks", "concurrency", "epoch", "in_flight", "line", "meters", "name", "wake_at")
-
-    def __init__(self, name: str, limits: DomainLimits, *, empty_at: float | None) -> None:
-        self.name = name
-        self.meters = _meters(limits, empty_at)
-        self.concurrency = inf if limits.concurrency is None else limits.concurrency
-        self.line: WaitingLine[_Waiter] = WaitingLine()
-        self.in_flight = 0
-        self.blocked_until = -inf
-        self.blocks = 0
-        self.epoch = 0
-        self.wake_at: float | None = None
-
-    def fits(self, costs: Costs) -> bool:
-        """Tell whether waiting for *costs* can ever end."""
-        return all(bucket.can_ever_fit(costs[index]) for index, bucket in self.meters)
-
-    def wait(self, costs: Costs, now: float) -> float:
-        """Return the seconds until *costs* could be taken together; infinity when only a settlement can tell."""
-        if self.in_flight >= self.concurrency:
-            return inf
-        wait = max(0.0, self.blocked_until - now)
-        for index, bucket in self.meters:
-            wait = max(wait, bucket.wait(costs[index], now))
-        return wait
-
-    def take(self, costs: Costs, now: float) -> None:
-        """Take *costs* from every meter, and one place in flight."""
-        self.in_flight += 1
-        for index, bucket in self.meters:
-            bucket.take(costs[index], now)
-
-    def correct(self, costs: Costs, real: Costs, now: float) -> None:
-        """Turn what was taken for *costs* into what *real* would have taken."""
-        for index, bucket in self.meters:
-            surplus = costs[index] - real[index]
-            if surplus > 0:
-                bucket.refund(surplus)
-            elif surplus < 0:
-                bucket.take(-surplus, now)
-
-    def block(self, now: float, hint: float | None, *, first: bool) -> None:
-        """Let the whole domain wait for *hint* seconds, or by backoff; at the end one probe goes, not a burst.
-
-        Only the *first* failure of an epoch starts a new one; a later one of the same storm can but name a later end.
-        """
-        if hint is None and not first:
-            return
-        until = now + (BLOCK.ceiling(self.blocks) if hint is None else hint)
-        self.blocked_until = max(self.blocked_until, until)
-        if first:
-            self.blocks += 1
-            self.epoch += 1
-        for index, bucket in self.meters:
-            if index == 0:
-                bucket.drain(self.blocked_until, leave=1.0)
-
-
 class Limiter:
-    """Hands out leases in the order of arrival, each settled exactly once.
+    """Hands out leases, each settled exactly once. *flows* gives weights, 1 for a flow that is not in it.
 
-    A restarted limiter is made with ``fresh=False``: its rate buckets start empty, and until a holder has reaffirmed
-    its leases (or :data:`RECOVERY` seconds have passed) nothing is granted.
+    A restarted limiter is made with ``fresh=False`` and the *budget* of the instance before: its rate buckets start
+    empty, and nothing is granted until everybody who holds leases by the books has reaffirmed them, or is gone (where
+    the books know nobody: until somebody has, or :data:`RECOVERY` seconds have passed).
     """
 
-    def __init__(self, limits: Mapping[str, DomainLimits], *, fresh: bool = True) -> None:
+    def __init__(
+        self,
+        limits: Mapping[str, DomainLimits],
+        *,
+        flows: Mapping[str, float] | None = None,
+        budget: Budget | None = None,
+        fresh: bool = True,
+    ) -> None:
         self._limits = limits
+        self._flows = flows or {}
+        self._budget = Budget() if budget is None else budget
         self._fresh = fresh
+        self._awaited = set() if fresh else self._budget.holders()
         self._recovered_at = -inf if fresh else inf
-        self._domains: dict[str, _Domain] = {}
+        self._domains: dict[str, Domain] = {}
         self._leases: dict[str, _Lease] = {}
+        self._short: set[str] = set()  # domains whose head waits for money that others have reserved
 
     # --- what comes in
 
@@ -179,72 +120,98 @@ class Limiter:
         domain = self._domain(request.domain, now)
         if request.lease in self._leases or request.lease in domain.line:
             return []
-        costs = _costs(request.amount)
-        if not domain.fits(costs):
-            return [
-                _refuse(
-                    request, ErrorKind.NEVER_FITS, f"one call is larger than the limit of {domain.name!r} for a minute"
-                )
-            ]
-        domain.line.push(request.lease, _Waiter(request, costs), request.deadline)
-        return self._serve(domain, now)
+        if not domain.fits(costs_of(request.amount)):
+            reason = f"one call is larger than the limit of {domain.name!r}"
+            return [_refuse(request, ErrorKind.NEVER_FITS, reason)]
+        if domain.line.push(Waiter(request, now)):
+            return self._serve(domain, now)
+        effects: list[Effect] = []
+        if request.deadline is not None:
+            self._set_timer(domain, request.deadline, now, effects)
+        return effects
 
     def on_settle(self, settle: Settle, now: float) -> list[Effect]:
         """Take the lease back, book what was really used, and serve who waits."""
+        booked = self._budget.settle(settle.lease, real_money(settle))
         lease = self._leases.pop(settle.lease, None)
         if lease is None:
-            return self._settle_unknown(settle.lease, now)
+            return self._settle_unknown(settle.lease, now, booked=booked)
         domain = lease.domain
-        domain.in_flight -= 1
-        domain.correct(lease.costs, _real_costs(lease.costs, settle), now)
+        self._take_back(lease, real_costs(lease.costs, settle), now)
         if settle.outcome is Outcome.SUCCESS:
             domain.blocks = 0
         elif settle.outcome is Outcome.THROTTLED:
             domain.block(now, settle.retry_after, first=lease.epoch == domain.epoch)
-        return self._serve(domain, now)
+        return self._serve_after(settle.lease, now, domain)
 
     def on_cancel(self, cancel: Cancel, now: float) -> list[Effect]:
         """Forget the waiting request, or take the lease back unused. A lease nobody knows is as good as cancelled."""
+        booked = self._budget.settle(cancel.lease, 0)
         lease = self._leases.pop(cancel.lease, None)
-        if lease is None:
-            return self._leave(cancel.lease, now) or []
-        lease.domain.in_flight -= 1
-        lease.domain.correct(lease.costs, _NOTHING, now)
-        return self._serve(lease.domain, now)
+        if lease is not None:
+            self._take_back(lease, NOTHING, now)
+            return self._serve_after(cancel.lease, now, lease.domain)
+        effects = self._leave(cancel.lease, now) or []
+        return effects + self._serve_after(cancel.lease, now) if booked else effects
 
     def on_reaffirm(self, reaffirm: Reaffirm, now: float) -> list[Effect]:
-        """Book the leases that a holder holds, after a restart; grants begin again.
+        """Book the leases that a holder holds, after a restart of either; grants begin when all holders have done so.
 
-        The limiter before has charged them; of a call larger than the burst the debt is charged again.
+        What it does not name it does not hold: that was an instance before it. The limiter before has charged them; of
+        a call larger than the burst the debt is charged again.
         """
+        self._write_off(reaffirm.holder, {request.lease for request in reaffirm.leases}, now)
         for request in reaffirm.leases:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
-                domain.line.remove(request.lease)
+                domain.line.remove(request.lease, now)
+                lease = _Lease(domain, Waiter(request, now), costs_of(request.amount), domain.epoch)
+                domain.line.adopt(lease.waiter)
                 domain.in_flight += 1
-                costs = _costs(request.amount)
-                self._leases[request.lease] = _Lease(domain, request, costs, domain.epoch)
-                _charge_debt(domain, costs, now)
-        self._recovered_at = min(self._recovered_at, now)
-        return [effect for domain in self._domains.values() for effect in self._serve(domain, now)]
+                domain.charge_debt(lease.costs, now)
+                self._hold(lease)
+        self._heard_of(reaffirm.holder)
+        if not self._awaited:
+            self._recovered_at = min(self._recovered_at, now)
+        return self._serve_all(now)
 
     def on_wake(self, domain: str, now: float) -> list[Effect]:
-        """The timer of *domain* has fired: expire who waited too long, serve who can be served."""
+        """The timer of *domain* has fired: expire who is late, serve who can be served."""
         known = self._domains.get(domain)
         if known is None:
             return []
         known.wake_at = None
-        return self._serve(known, now)
+        effects: list[Effect] = []
+        while (late := known.expiries.pop(now)) is not None:
+            lease = self._leases.pop(late)
+            self._budget.settle(late, None)
+            self._take_back(lease, lease.costs, now)
+            effects += [LeaseExpired(late, lease.waiter.request.holder), *self._serve_after(late, now)]
+        return effects + self._serve(known, now)
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
         """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
-        for lease in [held for held in self._leases.values() if held.request.holder == holder]:
-            del self._leases[lease.request.lease]
-            lease.domain.in_flight -= 1
+        self._budget.write_off(holder)
+        self._write_off(holder, set(), now)
         for domain in self._domains.values():
             for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
-                domain.line.remove(waiter.request.lease)
-        return [effect for domain in self._domains.values() for effect in self._serve(domain, now)]
+                domain.line.remove(waiter.request.lease, now)
+        if self._heard_of(holder) and not self._awaited:
+            self._recovered_at = min(self._recovered_at, now)
+        return self._serve_all(now)
+
+    def on_lost(self, lease: str) -> None:
+        """An earlier instance has failed on the settlement of *lease*: what was reserved for it counts as spent."""
+        self._budget.settle(lease, None)
+
+    def on_allow(self, allow: Allow, now: float) -> list[Effect]:
+        """A run has bounds of its own, or others than before."""
+        self._budget.allow(allow.run, allow.nano_usd, allow.calls)
+        return self._serve_after(f"{allow.run}/", now)
+
+    def on_run_ended(self, run: str) -> None:
+        """A run is over, and its bounds with it."""
+        self._budget.close(run)
 
     # --- what can be looked at
 
@@ -252,52 +219,89 @@ class Limiter:
         """Return how many leases of *domain* are held."""
         return self._domains[domain].in_flight if domain in self._domains else 0
 
-    # --- inside
+    def obstacles(self, now: float) -> dict[str, str]:
+        """Return what the first in the line of each domain waits for: a limit's key, ``budget``, or ``blocked``."""
+        found = {}
+        for name, domain in self._domains.items():
+            if domain.line:
+                waiter = domain.line.head(domain.line.turn(now))
+                short = name in self._short
+                found[name] = "budget" if short else domain.obstacle(costs_of(waiter.request.amount), now)
+        return found
 
-    def _domain(self, name: str, now: float) -> _Domain:
-        domain = self._domains.get(name)
-        if domain is None:
-            if self._recovered_at == inf:
-                self._recovered_at = now + RECOVERY
-            domain = _Domain(name, self._limits.get(name, _UNLIMITED), empty_at=None if self._fresh else now)
-            self._domains[name] = domain
-        return domain
+    # --- who is served
 
-    def _serve(self, domain: _Domain, now: float) -> list[Effect]:
-        """Expire, then grant from the head of the line as long as it can be served; keep the timer right."""
-        line = domain.line
+    def _serve(self, domain: Domain, now: float) -> list[Effect]:
+        """Turn away who is late or cannot be served, grant from the head of the line on, and keep the timer right."""
         effects = self._turn_away(domain, now)
-        wait = inf
-        while line:
-            waiter = line.head()
-            wait = max(domain.wait(waiter.costs, now), self._recovered_at - now)
-            if wait > 0.0:
-                break
-            effects.append(self._grant(domain, line.pop(), now))
-        self._set_timer(domain, min(now + wait, line.next_deadline()) if line else inf, now, effects)
+        wait = self._admit(domain, now, effects)
+        due = min(domain.line.next_deadline(), domain.expiries.next())
+        if wait < inf:
+            due = min(due, now + wait, domain.line.next_rise(now))
+        self._set_timer(domain, due, now, effects)
         return effects
 
-    def _turn_away(self, domain: _Domain, now: float) -> list[Effect]:
+    def _turn_away(self, domain: Domain, now: float) -> list[Effect]:
         """Refuse who waited past the deadline, and everybody when the provider blocks us for very long."""
         line = domain.line
         effects: list[Effect] = []
-        while line.next_deadline() <= now:
-            effects.append(
-                _refuse(line.pop_late().request, ErrorKind.DEADLINE, "the deadline passed while it waited in line")
-            )
+        while len(effects) < MOST_AT_ONCE and (late := line.pop_late(now)) is not None:
+            effects.append(_refuse(late.request, ErrorKind.DEADLINE, "the deadline passed while it waited in line"))
         blocked = domain.blocked_until - now
-        while blocked > PATIENCE and line:
+        while blocked > PATIENCE and line and len(effects) < MOST_AT_ONCE:
             reason = f"the provider blocks {domain.name!r} for another {blocked:.0f} s"
-            effects.append(_refuse(line.pop().request, ErrorKind.RATE_LIMITED, reason, blocked))
+            request = line.head(line.turn(now)).request
+            line.remove(request.lease, now)
+            effects.append(_refuse(request, ErrorKind.RATE_LIMITED, reason, blocked))
         return effects
 
-    def _grant(self, domain: _Domain, waiter: _Waiter, now: float) -> Reply:
-        request, costs = waiter
-        domain.take(costs, now)
-        self._leases[request.lease] = _Lease(domain, request, costs, domain.epoch)
-        return Reply(request.reply_to, Granted(lease=request.lease, epoch=domain.epoch, tokens=request.amount))
+    def _admit(self, domain: Domain, now: float, effects: list[Effect]) -> float:
+        """Grant from the head on as long as it can be; return the seconds until it is worth while to look again."""
+        line = domain.line
+        self._short.discard(domain.name)
+        while line:
+            if len(effects) >= MOST_AT_ONCE:
+                return 0.0
+            turn = line.turn(now)
+            waiter = line.head(turn)
+            request = waiter.request
+            verdict = self._budget.judge(ids.run_of(request.lease), request.amount.nano_usd)
+            if verdict is Verdict.FITS:
+                costs = costs_of(request.amount)
+                wait = max(domain.wait(costs, now), self._recovered_at - now)
+                if wait > 0.0:
+                    return wait
+                line.pop(turn, now)
+                domain.take(costs, now)
+                effects.append(self._grant(_Lease(domain, waiter, costs, domain.epoch)))
+            elif verdict is Verdict.LATER_IN_RUN:
+                line.step_aside(waiter)
+            elif verdict is Verdict.LATER:
+                self._short.add(domain.name)
+                return inf
+            else:
+                line.remove(request.lease, now)
+                effects.append(_refuse(request, ErrorKind.BUDGET, self._too_dear(request, verdict)))
+        return inf
 
-    def _set_timer(self, domain: _Domain, due: float, now: float, effects: list[Effect]) -> None:
+    def _grant(self, lease: _Lease) -> Reply:
+        self._hold(lease)
+        request = lease.waiter.request
+        return Reply(request.reply_to, Granted(lease=request.lease, epoch=lease.epoch, tokens=request.amount))
+
+    def _serve_after(self, lease: str, now: float, domain: Domain | None = None) -> list[Effect]:
+        """Serve *domain*, and whoever waited for the money that *lease* has given back."""
+        run = ids.run_of(lease)
+        effects: list[Effect] = []
+        for each in self._domains.values():
+            if each.line.call_in(run, now) or each is domain or each.name in self._short:
+                effects += self._serve(each, now)
+        return effects
+
+    def _serve_all(self, now: float) -> list[Effect]:
+        return [effect for domain in self._domains.values() for effect in self._serve(domain, now)]
+
+    def _set_timer(self, domain: Domain, due: float, now: float, effects: list[Effect]) -> None:
         """Emit a timer when *due* is earlier than the one set; a timer that comes too early does no harm."""
         if due == inf:
             if domain.wake_at is not None:
@@ -307,67 +311,84 @@ class Limiter:
             domain.wake_at = due
             effects.append(Wake(domain.name, max(TICK, due - now)))
 
-    def _settle_unknown(self, lease: str, now: float) -> list[Effect]:
+    # --- leases
+
+    def _domain(self, name: str, now: float) -> Domain:
+        domain = self._domains.get(name)
+        if domain is None:
+            if self._recovered_at == inf and not self._awaited:
+                self._recovered_at = now + RECOVERY
+            limits = self._limits.get(name, _UNLIMITED)
+            domain = Domain(name, limits, self._flows, empty_at=None if self._fresh else now)
+            self._domains[name] = domain
+        return domain
+
+    def _hold(self, lease: _Lease) -> None:
+        request = lease.waiter.request
+        self._budget.reserve(request.lease, request.holder, request.amount.nano_usd or 0)
+        self._leases[request.lease] = lease
+        if request.deadline is not None:
+            lease.domain.expiries.set(request.lease, request.deadline + GRACE)
+
+    def _write_off(self, holder: str, named: set[str], now: float) -> None:
+        """Take back all that *holder* held, except what is *named*, as spent."""
+        for key, lease in [
+            (key, lease) for key, lease in self._leases.items() if lease.waiter.request.holder == holder
+        ]:
+            if key not in named:
+                del self._leases[key]
+                self._budget.settle(key, None)
+                self._take_back(lease, lease.costs, now)
+
+    @staticmethod
+    def _take_back(lease: _Lease, real: Costs, now: float) -> None:
+        domain = lease.domain
+        domain.in_flight -= 1
+        domain.expiries.discard(lease.waiter.key)
+        domain.correct(lease.costs, real, now)
+        domain.line.settle(lease.waiter, share(real) - share(lease.costs))
+
+    def _settle_unknown(self, lease: str, now: float, *, booked: bool) -> list[Effect]:
         """A lease of an earlier life may be settled while its repeated request waits: then nobody waits any more."""
         effects = self._leave(lease, now)
+        if booked:
+            return [*(effects or []), *self._serve_after(lease, now)]
         if effects is None:
             return [Ignored(lease, "settled already, or never granted")]
         return [Ignored(lease, "settled while it waited"), *effects]
 
     def _leave(self, lease: str, now: float) -> list[Effect] | None:
         for domain in self._domains.values():
-            if domain.line.remove(lease) is not None:
+            if domain.line.remove(lease, now) is not None:
                 return self._serve(domain, now)
         return None
 
+    def _heard_of(self, holder: str) -> bool:
+        """Wait no longer for *holder* to reaffirm; tell whether it was waited for."""
+        known = holder in self._awaited
+        self._awaited.discard(holder)
+        return known
+
+    def _too_dear(self, request: Acquire, verdict: Verdict) -> str:
+        """Say why there is no money for *request*."""
+        run = ids.run_of(request.lease)
+        if verdict is Verdict.UNPRICED:
+            return "a budget is set, and this call's model has no price: set the price of its [model.<name>]"
+        account, whose = self._budget.total, "the system"
+        if verdict is Verdict.NEVER_IN_RUN:
+            account, whose = self._budget.account(run) or account, f"the run {run}"
+        return (
+            f"the budget of {whose} is used up: {_usd(account.spent)} of {_usd(account.limit or 0)} are spent, "
+            f"and this call may cost {_usd(request.amount.nano_usd or 0)}"
+        )
+
 
 _UNLIMITED = DomainLimits()
-_NOTHING: Costs = (0, 0, 0, 0)
-
-
-def _meters(limits: DomainLimits, empty_at: float | None) -> tuple[tuple[int, TokenBucket], ...]:
-    """Return a bucket for every rate that is limited, with its index in :data:`Costs`."""
-    rates = (
-        (limits.requests_per_minute, limits.burst),
-        (limits.tokens_per_minute, TOKEN_BURST),
-        (limits.input_tokens_per_minute, TOKEN_BURST),
-        (limits.output_tokens_per_minute, TOKEN_BURST),
-    )
-    meters = []
-    for index, (rate, burst) in enumerate(rates):
-        if rate is not None:
-            bucket = per_minute(rate, burst if index == 0 else max(2.0, rate * burst))
-            if empty_at is not None:
-                bucket.drain(empty_at)
-            meters.append((index, bucket))
-    return tuple(meters)
-
-
-def _costs(amount: Amount) -> Costs:
-    return amount.requests, amount.input_tokens + amount.output_tokens, amount.input_tokens, amount.output_tokens
-
-
-def _real_costs(costs: Costs, settle: Settle) -> Costs:
-    """Return what a settled lease has really taken."""
-    match settle.outcome:
-        case Outcome.SUCCESS:
-            usage = settle.usage
-            if usage is None:
-                return costs
-            return costs[0], usage.input_tokens + usage.output_tokens, usage.input_tokens, usage.output_tokens
-        case Outcome.AMBIGUOUS:
-            return costs
-        case Outcome.UNSENT:
-            return _NOTHING
-        case _:
-            return costs[0], 0, 0, 0
-
-
-def _charge_debt(domain: _Domain, costs: Costs, now: float) -> None:
-    for index, bucket in domain.meters:
-        if costs[index] > bucket.burst:
-            bucket.take(costs[index] - bucket.burst, now)
 
 
 def _refuse(request: Acquire, kind: ErrorKind, reason: str, retry_after: float | None = None) -> Reply:
     return Reply(request.reply_to, Refused(lease=request.lease, kind=kind, reason=reason, retry_after=retry_after))
+
+
+def _usd(nano: int) -> str:
+    return f"${nano / NANO:.6f}"

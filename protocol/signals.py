@@ -15,6 +15,11 @@ from protocol.chat import CallFailure, ChatMessage, ChatReply, ChatRequest, Outp
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage, Priority, TaskResult, WorkflowResult
 
+
+class Local(Struct, frozen=True, kw_only=True):
+    """Base of what holds a function or a factory, and so never leaves its process."""
+
+
 # --- life and death: the control lane ---------------------------------------------------------------------------------
 
 
@@ -124,7 +129,7 @@ class Recall(Struct, frozen=True, kw_only=True, tag=True):
 class Recalled(Struct, frozen=True, kw_only=True, tag=True):
     """The recorded answers of one conversation, in the order they were recorded.
 
-    ``answered`` tells that the conversation itself has already been answered: nothing is left to do. ``began`` is when
+    ``answered`` tells that nothing is left to do: the conversation has been answered, or its run is over. ``began`` is when
     the record of a run was first asked for, in seconds since the epoch; 0 for a conversation inside a run.
     """
 
@@ -146,7 +151,7 @@ class Forget(Struct, frozen=True, kw_only=True, tag=True):
 class StartRun(Struct, frozen=True, kw_only=True, tag=True):
     """Start the workflow registered as *workflow* for *run*.
 
-    ``timeout`` in seconds; ``to`` sends the task straight to a role.
+    ``timeout`` in seconds, ``max_cost`` in nano-dollars, None for no bound; ``to`` sends the task straight to a role.
     """
 
     run: str
@@ -156,6 +161,7 @@ class StartRun(Struct, frozen=True, kw_only=True, tag=True):
     priority: int = Priority.NORMAL
     flow: str = ""
     timeout: float | None = None
+    max_cost: int | None = None
     reply_to: str
 
 
@@ -182,8 +188,11 @@ class Reaffirmed(Struct, frozen=True, kw_only=True, tag=True):
     steps: tuple[str, ...]
 
 
-class WhoHolds(Control, frozen=True, kw_only=True, tag=True):
-    """The supervisor was restarted: name the tasks you hold, to the address *reply_to*."""
+class WhoHolds(Struct, frozen=True, kw_only=True, tag=True):
+    """The supervisor was restarted: name the tasks you hold, to the address *reply_to*.
+
+    It comes behind the tasks that were sent before the restart, so that none of these is left out.
+    """
 
     reply_to: str
 
@@ -221,13 +230,13 @@ class DeadLetter(Struct, frozen=True, kw_only=True, tag=True):
 # --- limiter ----------------------------------------------------------------------------------------------------------
 
 
-class Amount(Struct, frozen=True, kw_only=True):
-    """What one call is expected to use of each resource."""
+class Amount(Struct, frozen=True, kw_only=True, gc=False):
+    """What one call is expected to use of each resource; of money the most it can cost, None: nobody knows."""
 
     requests: int = 1
     input_tokens: int = 0
     output_tokens: int = 0
-    nano_usd: int = 0
+    nano_usd: int | None = 0
 
 
 class Outcome(StrEnum):
@@ -241,7 +250,7 @@ class Outcome(StrEnum):
     UNSENT = "unsent"  # never reached the provider: everything comes back
 
 
-class Acquire(Struct, frozen=True, kw_only=True, tag=True):
+class Acquire(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Ask for a lease, all or nothing.
 
     ``lease`` is the step id + ``#`` + attempt. ``deadline`` is monotonic seconds.
@@ -300,6 +309,14 @@ class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
     leases: tuple[Acquire, ...]
 
 
+class Allow(Struct, frozen=True, kw_only=True, tag=True):
+    """*run* may cost so many nano-dollars and have so many calls under way (None: no bound) until :class:`Forget`."""
+
+    run: str
+    nano_usd: int | None = None
+    calls: int | None = None
+
+
 # --- gateway and callers ----------------------------------------------------------------------------------------------
 
 
@@ -347,5 +364,8 @@ class Performed(Struct, frozen=True, kw_only=True, tag=True):
 
 
 def is_request(message: object) -> bool:
-    """Tell a new request, which a full mailbox may refuse, from what it must always take."""
-    return isinstance(message, AgentMessage)
+    """Tell a new request, which a full mailbox may refuse, from what it must always take.
+
+    One that is asked again is not new: it may be under way there.
+    """
+    return isinstance(message, AgentMessage) and message.attempt == 0

@@ -34,6 +34,10 @@ class NoRoute(NamedTuple):
     reason: str
 
 
+class Wait(NamedTuple):
+    """Somebody may hold it already: ask again when every agent has named what it holds."""
+
+
 class Supervisor:
     """The directory of roles, who holds which task, and how often each child has failed."""
 
@@ -43,6 +47,8 @@ class Supervisor:
         self._holders: dict[str, str] = {}
         self._asked: dict[str, tuple[str, str]] = {}
         self._sticky: dict[tuple[str, str], str] = {}
+        self._runs: set[str] = set()
+        self._silent: dict[str, None] = {}
         self._failures: dict[str, tuple[float, ...]] = {}
 
     # --- who plays what
@@ -54,9 +60,20 @@ class Supervisor:
             pool.append(address)
             self._load.setdefault(address, 0)
 
+    def on_found(self, role: str, address: str) -> None:
+        """An agent was there before this supervisor; what it holds is not known until :meth:`on_reaffirmed`."""
+        self.on_registered(role, address)
+        self._silent[address] = None
+
+    @property
+    def recovering(self) -> bool:
+        """Whether an agent has yet to name what it holds."""
+        return bool(self._silent)
+
     def on_gone(self, address: str) -> None:
         """An agent plays nothing any more; its conversations move on with their next message."""
         self._failures.pop(address, None)
+        self._silent.pop(address, None)
         if address not in self._load:
             return  # it played no role: a workflow, say
         for pool in self.roles.values():
@@ -69,11 +86,13 @@ class Supervisor:
 
     # --- routing
 
-    def on_message(self, message: AgentMessage) -> Route | NoRoute:
+    def on_message(self, message: AgentMessage) -> Route | NoRoute | Wait:
         """Choose the agent for *message*: by its role, by its address, or by what it asks for when it names neither."""
         holder = self._holders.get(message.message_id)
         if holder is not None:
             return Route(holder)  # a restarted asker asks again
+        if message.attempt and message.message_id and self._silent:
+            return Wait()
         recipient = message.recipient
         if recipient is None:
             recipient = choose_role(message.content, tuple(role for role, pool in self.roles.items() if pool))
@@ -85,7 +104,7 @@ class Supervisor:
         agent = self._sticky.get(key)
         if agent is None:
             agent = min(pool, key=self._load.__getitem__)
-            if message.correlation_id:
+            if message.correlation_id in self._runs:
                 self._sticky[key] = agent
         return self._book(message, agent)
 
@@ -113,9 +132,10 @@ class Supervisor:
             return NoRoute(ErrorKind.NO_SUCH_ROLE, f"no agent is left that plays the role {role!r}; there are: {known}")
         return NoRoute(ErrorKind.NO_SUCH_ROLE, f"no agent plays the role {role!r}; there are: {known}")
 
-    def holder_of(self, step: str) -> str | None:
-        """Return the agent that works for *step*."""
-        return self._holders.get(step)
+    def holders_of(self, step: str) -> tuple[str, ...]:
+        """Return the agent that works for *step*; where that is not known, those who have yet to say so."""
+        holder = self._holders.get(step)
+        return tuple(self._silent) if holder is None else (holder,)
 
     def on_settled(self, step: str) -> None:
         """A task was answered or given up: its agent has one less."""
@@ -126,15 +146,22 @@ class Supervisor:
 
     def on_reaffirmed(self, agent: str, role: str, steps: tuple[str, ...]) -> None:
         """After a restart of the supervisor an agent names what it holds."""
+        self._silent.pop(agent, None)
         self.on_registered(role, agent)
         for step in steps:
             if step not in self._holders:
                 self._holders[step] = agent
                 self._load[agent] += 1
-                self._sticky.setdefault((ids.run_of(step), role), agent)
+                if ids.run_of(step) in self._runs:
+                    self._sticky.setdefault((ids.run_of(step), role), agent)
+
+    def on_run_started(self, run: str) -> None:
+        """From now on what *run* asks of a role stays with one agent; what belongs to no run goes to the least loaded."""
+        self._runs.add(run)
 
     def on_run_ended(self, run: str) -> None:
-        """Forget where the conversations of *run* were."""
+        """Forget where the conversations of *run* were; it may ask no more."""
+        self._runs.discard(run)
         for role in self.roles:
             self._sticky.pop((run, role), None)
 

@@ -5,6 +5,7 @@ Everything here is wiring: no decision, no state beyond what was opened and must
 
 from __future__ import annotations
 
+from decimal import ROUND_FLOOR, Decimal
 from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any
@@ -22,13 +23,16 @@ from protocol import ids
 from protocol.calls import ModelInfo, ProviderInfo
 from protocol.errors import ConfigError, TroupeError
 from protocol.gateway import Gateway as Decisions
+from protocol.ledger import NANO
 from protocol.limiter import DomainLimits
 from protocol.messages import PRIORITIES
 from protocol.policies.backoff import Backoff
+from protocol.policies.budget import Budget
 from protocol.policies.token_estimate import estimate_messages
 from protocol.roles import AgentRole, RoleSettings
 from protocol.wire.profiles import EMBEDDED, profile_for
 from runtime.config import read_key
+from runtime.config_check import NAME
 from runtime.line import ProviderLine
 from runtime.logs import keep_out
 
@@ -48,6 +52,8 @@ BUILT_IN: dict[str, type[Agent]] = {
 }
 NANO_PER_TOKEN = 1000.0
 """Nano-dollars a token of one dollar a million tokens."""
+MOST_DOLLARS = 1e9
+"""The largest budget."""
 MOST_CALLERS = 64
 """How many calls to one provider are under way at once where the configuration names no concurrency."""
 
@@ -92,6 +98,22 @@ def priority(name: str) -> int:
     return PRIORITIES[name]
 
 
+def flow(name: str) -> str:
+    """Return *name* when it may name a flow; empty: the run is a flow of its own."""
+    if name and not NAME.fullmatch(name):
+        raise TroupeError(f"a flow is 1 to 64 characters of A-Z a-z 0-9 _ . -, not {name[:80]!r}")
+    return name
+
+
+def money(usd: float | None) -> int | None:
+    """Return US dollars as nano-dollars, rounded down."""
+    if usd is None:
+        return None
+    if not (isfinite(usd) and 0.0 <= usd <= MOST_DOLLARS):
+        raise TroupeError(f"a budget is a number of US dollars from 0 to {MOST_DOLLARS:.0f}, not {usd}")
+    return int((Decimal(str(usd)) * NANO).to_integral_value(ROUND_FLOOR))
+
+
 def timeout(seconds: float | None) -> float | None:
     """Return *seconds* when they are None or a positive number."""
     if seconds is not None and not (isfinite(seconds) and seconds > 0.0):
@@ -107,14 +129,26 @@ def limits(config: Config) -> dict[str, DomainLimits]:
     return {
         domain: DomainLimits(
             requests_per_minute=table.requests_per_minute,
+            requests_per_day=table.requests_per_day,
             burst=table.burst,
             tokens_per_minute=table.tokens_per_minute,
             input_tokens_per_minute=table.input_tokens_per_minute,
             output_tokens_per_minute=table.output_tokens_per_minute,
             concurrency=table.concurrency,
+            ageing=table.ageing,
         )
         for domain, table in config.limits.items()
     }
+
+
+def flows(config: Config) -> dict[str, float]:
+    """Return the weight of each flow that the configuration names."""
+    return {name: table.weight for name, table in config.flows.items()}
+
+
+def budget(config: Config) -> Budget:
+    """Return the books of a system: they outlive the limiter's instances."""
+    return Budget(money(config.budget.usd))
 
 
 def _weighs(table: Limits) -> bool:
@@ -166,8 +200,16 @@ def workflows(config: Config) -> dict[str, Callable[[StartRun], Workflow]]:
     )
     known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules)}
     if team.workflow not in known:
-        known[team.workflow] = load(team.workflow, Workflow, "team.workflow")
+        own = load(team.workflow, Workflow, "team.workflow")
+        known[team.workflow] = lambda start: _bounded(own(start), team.max_parallel)
     return known
+
+
+def _bounded(workflow: Workflow, max_parallel: int) -> Workflow:
+    """Return *workflow* with the configured bound, where its class has none of its own."""
+    if workflow.max_parallel is None:
+        workflow.max_parallel = max_parallel
+    return workflow
 
 
 def load(path: str, base: type[Any], key: str) -> Any:
@@ -185,6 +227,11 @@ def load(path: str, base: type[Any], key: str) -> Any:
 # --- models and the ways to them
 
 
+def _nano(dollars: float | None) -> float | None:
+    """Return the price of a million tokens in dollars as nano-dollars a token."""
+    return None if dollars is None else dollars * NANO_PER_TOKEN
+
+
 class Models:
     """The providers of a system: keys, lines, the embedded model. Opened at the start, closed at the end."""
 
@@ -196,7 +243,11 @@ class Models:
         self._embedded: Any = None
 
     def open(self) -> None:
-        """Read the keys and start the embedded model where one is wanted. Raises ``ConfigError``."""
+        """Read the keys and start the embedded model where one is wanted. Raises ``ConfigError``.
+
+        A first line to each provider is made and closed: what it loads takes a tenth of a second, in which the loop
+        would hold up every actor.
+        """
         for name, provider in self._config.provider.items():
             if provider.kind == "anthropic":
                 raise ConfigError(f"provider.{name}.kind = 'anthropic' is not built yet in this version")
@@ -205,6 +256,7 @@ class Models:
                 keep_out(key.reveal())
             self._keys[name] = key
             self._urls[name] = self._embedded_url() if provider.kind == "embedded" else provider.base_url or ""
+            ProviderLine(self._urls[name], key, self._profile(name)).close()
 
     def _embedded_url(self) -> str:
         from runtime.embedded import EmbeddedModel  # noqa: PLC0415 (only where it is used)
@@ -244,8 +296,10 @@ class Models:
                 provider=model.provider,
                 name=model.name,
                 tier=model.tier,
-                price_in=None if model.price is None else model.price.input * NANO_PER_TOKEN,
-                price_out=None if model.price is None else model.price.output * NANO_PER_TOKEN,
+                price_in=_nano(None if model.price is None else model.price.input),
+                price_out=_nano(None if model.price is None else model.price.output),
+                price_cached=_nano(None if model.price is None else model.price.cached),
+                price_written=_nano(None if model.price is None else model.price.written),
                 output=self._profile(model.provider).output,
             )
             for key, model in sorted(self._config.model.items(), key=lambda item: -item[1].tier)
@@ -254,6 +308,7 @@ class Models:
     def _providers(self) -> dict[str, ProviderInfo]:
         """Return the providers; a model with limits of its own is a domain of its own, with its own callers."""
         models, table = self._config.model, self._config.limits
+        priced = {model.provider for model in models.values() if model.price is not None}
         narrowed = {key: f"{model.provider}/{model.name}" for key, model in models.items()}
         return {
             provider: ProviderInfo(
@@ -263,7 +318,9 @@ class Models:
                     own := {key: d for key, d in narrowed.items() if d in table and models[key].provider == provider}
                 ),
                 callers=sum(table[d].concurrency if d in table else MOST_CALLERS for d in {provider, *own.values()}),
-                weighed=any(d in table and _weighs(table[d]) for d in (provider, *own.values())),
+                weighed=bool(self._config.flows)
+                or provider in priced
+                or any(d in table and _weighs(table[d]) for d in (provider, *own.values())),
             )
             for provider in self._config.provider
         }

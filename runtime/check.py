@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from protocol.errors import ConfigError
@@ -15,29 +16,43 @@ if TYPE_CHECKING:
 NO_MODEL = "no model is configured: add a [model.<name>] table with provider and name"
 
 
+@contextmanager
+def of_file(path: str | None) -> Iterator[None]:
+    """Let a ``ConfigError`` name the file at *path* that it comes from; None: there is none."""
+    try:
+        yield
+    except ConfigError as error:
+        if path is None or str(error).startswith(f"{path}: "):
+            raise
+        raise ConfigError(f"{path}: {error}") from None
+
+
 def check(path: str) -> int:
     """Check the file at *path*: print what it says and return 0.
 
     Raises ``ConfigError`` for the first thing that cannot work.
     """
-    config = Config.load(path)
-    for name, provider in config.provider.items():
-        if provider.kind == "anthropic":
-            raise ConfigError(f"{path}: provider.{name}.kind = 'anthropic' is not built yet in this version")
-        read_key(provider)
-    pools = assembly.agents(config)
-    assembly.workflows(config)
-    if not config.model:
-        raise ConfigError(f"{path}: {NO_MODEL}")
+    with of_file(path):
+        config = Config.load(path)
+        for name, provider in config.provider.items():
+            if provider.kind == "anthropic":
+                raise ConfigError(f"provider.{name}.kind = 'anthropic' is not built yet in this version")
+            read_key(provider)
+        pools = assembly.agents(config)
+        assembly.workflows(config)
+        if not config.model:
+            raise ConfigError(NO_MODEL)
     for line in report(config, {role: len(specs) for role, specs in pools.items()}):
         print_out(line)
     return 0
 
 
 def gaps(config: Config) -> Iterator[str]:
-    """Yield what *config* asks for and this version does not do yet, a line each."""
+    """Yield what *config* asks for and will not get, a line each."""
     if config.budget.usd is not None:
-        yield "budget.usd is not built yet in this version: nothing stops at it"
+        for name, model in config.model.items():
+            if model.price is None:
+                yield f"model.{name} has no price: its calls are refused while budget.usd is set"
     if config.executor.enabled is True:
         yield "executor is not built yet in this version: drafts are not run"
 
@@ -58,6 +73,8 @@ def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
         nobody = f"no agent: name its class in roles.{role}.agent, or register one in code"
         played = f"{pools[role]} agent(s), model {table.model}" if role in pools else nobody
         yield f"role {role}: {played}"
+    if config.budget.usd is not None:
+        yield f"budget: {config.budget.usd:g} USD in all"
     yield f"team: workflow {config.team.workflow}, plan {config.team.plan}, {config.team.max_rounds} rounds at most"
     yield from gaps(config)
     yield "ok"

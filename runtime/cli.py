@@ -20,7 +20,6 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 NOT_BUILT = "is not built yet in this version"
 LATER_COMMANDS = {
     "init": "write a commented team.toml",
-    "simulate": "run a team in virtual time",
     "bench": "compare schedulers under a rate limit",
     "resume": "finish interrupted runs from the journal",
     "show": "show a recorded run",
@@ -28,7 +27,7 @@ LATER_COMMANDS = {
     "cost": "what runs have cost",
     "replay": "run a record against another configuration",
 }
-LATER_OPTIONS = ("journal", "max_cost", "flow", "priority")
+LATER_OPTIONS = ("journal",)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -84,7 +83,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     for name in LATER_OPTIONS:
-        if getattr(options, name) not in {None, "normal"}:
+        if getattr(options, name) is not None:
             raise ConfigError(f"--{name.replace('_', '-')} {NOT_BUILT}")
     from runtime.run import run  # noqa: PLC0415 (as above)
 
@@ -106,6 +105,12 @@ def _fake_server(options: argparse.Namespace) -> int:
 
     arguments = ["--port", str(options.port), *(["--script", options.script] if options.script else [])]
     return serve(arguments)
+
+
+def _simulate(options: argparse.Namespace) -> int:
+    from runtime.simulate import simulate  # noqa: PLC0415 (as above)
+
+    return simulate(options)
 
 
 def _later(options: argparse.Namespace) -> int:
@@ -137,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
     fake.add_argument("--port", type=_port, default=0, metavar="N", help="0 (the default) chooses a free one")
     fake.add_argument("--script", metavar="F", help="TOML or JSON file with latencies and faults")
     fake.set_defaults(command=_fake_server)
+    _add_simulate(commands)
     for name, text in LATER_COMMANDS.items():
         later = commands.add_parser(name, help=f"{text} (not built yet)", add_help=False, prefix_chars="\0")
         later.add_argument("rest", nargs=argparse.REMAINDER)
@@ -156,7 +162,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     )
     add = run.add_argument_group("arguments").add_argument
     add("task", nargs="?", metavar="TASK", help="the task; - reads it from standard input")
-    add("--tasks", metavar="F", help="a task a line, or JSON {task, id, timeout}")
+    add("--tasks", metavar="F", help="a task a line, or JSON {task, id, priority, ...}")
     add("--config", metavar="F", help="a TOML configuration; the next four override it")
     add("--base-url", metavar="U", help="an OpenAI-compatible endpoint")
     add("--model", metavar="M", help="the model's name there")
@@ -168,9 +174,9 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("--out", metavar="DIR", help="write each output and result into DIR")
     add("--events", metavar="F", help="write events to F as JSON lines")
     add("--quiet", action="store_true", help="no progress and no summary")
-    add("--priority", metavar="P", choices=["high", "normal", "low"], help="normal; high and low are not built yet")
-    add("--flow", metavar="NAME", help="tenant for fair scheduling (not built yet)")
-    add("--max-cost", metavar="USD", help="hard budget (not built yet)")
+    add("--priority", metavar="P", choices=["high", "normal", "low"], help="high, normal or low")
+    add("--flow", metavar="NAME", help="tenant whose share it takes; else one of its own")
+    add("--max-cost", type=_dollars, metavar="USD", help="hard budget of each workflow")
     add("--journal", metavar="F", help="keep a journal (not built yet)")
     add("--no-journal", action="store_true", help="accepted: there is no journal yet")
     add("-h", "--help", action="help", help="show this help and exit")
@@ -178,10 +184,43 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     run.set_defaults(command=_run)
 
 
+def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:
+    simulation = commands.add_parser("simulate", help="run many workflows in virtual time", formatter_class=_narrow)
+    add = simulation.add_argument
+    add("--config", metavar="F", help="a TOML configuration; without it a built-in one")
+    add("--workflows", type=_count, default=100, metavar="N", help="how many (default 100)")
+    add("--seed", type=_seed, default=0, metavar="S", help="chooses latencies and faults (default 0)")
+    add("--trace", metavar="F", help="write a line for each delivered message to F")
+    add("--json", action="store_true", help="one JSON document on standard output")
+    simulation.set_defaults(command=_simulate)
+
+
 def _port(text: str) -> int:
     if not text.isdecimal() or not 0 <= int(text) <= 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port (0 to 65535)")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of workflows (1 to 1000000)")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise argparse.ArgumentTypeError(f"{text!r} is no seed (a whole number of 0 or more)")
+    return int(text)
+
+
+def _dollars(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0.0 <= value <= 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of US dollars from 0 on")
+    return value
 
 
 def _seconds(text: str) -> float:

@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from protocol.errors import ConfigError
 from runtime.config_check import check, check_variable, merged
 from runtime.defaults import MAX_TOKENS, ON_EMBEDDED, ROLES
+from runtime.simulation_settings import Simulation
 from runtime.tables import Wrong, did_you_mean, one_line, read
 
 if TYPE_CHECKING:
@@ -43,10 +44,12 @@ class Provider(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """US dollars per million tokens."""
+    """US dollars per million tokens; of input read from a cache or written to one, None is the price of input."""
 
     input: Dollars
     output: Dollars
+    cached: Dollars | None = None
+    written: Dollars | None = None
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,6 +68,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     requests_per_minute: Annotated[float, Meta(gt=0, le=1e7)] | None = None
+    requests_per_day: Annotated[float, Meta(ge=1, le=1e10)] | None = None
     burst: Annotated[int, Meta(ge=1, le=100_000)] = 10
     tokens_per_minute: Rate | None = None
     input_tokens_per_minute: Rate | None = None
@@ -161,6 +165,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     budget: Budget = Budget()
     executor: Executor = Executor()
     system: System = System()
+    simulation: Simulation = Simulation()
 
     # --- doors
 

@@ -56,7 +56,11 @@ def check(config: Config) -> None:
         _name("model", key)
         _check_model(model, joined("model", key), config.provider)
     for key in config.limits:
-        _check_limits(key, config)
+        _check_limits("limits", key, config)
+    for key in config.simulation.limits:
+        _check_limits("simulation.limits", key, config)
+    if (total := config.simulation.faults.total) > 1.0 + 1e-9:
+        raise Wrong("simulation.faults", f"expected shares that are 1 together at most, got {total:g}")
     for key in config.flows:
         _name("flows", key)
     for key, role in config.roles.items():
@@ -112,12 +116,12 @@ def _known(key: str, name: str, known: Iterable[str], what: str) -> None:
         raise Wrong(key, f"there is no {what} {shown!r}{did_you_mean(name, known)}")
 
 
-def _check_limits(key: str, config: Config) -> None:
+def _check_limits(table: str, key: str, config: Config) -> None:
     provider, narrowed, name = key.partition("/")
-    _known(joined("limits", key), provider, config.provider, "provider")
+    _known(joined(table, key), provider, config.provider, "provider")
     if narrowed:
         names = [model.name for model in config.model.values() if model.provider == provider]
-        _known(joined("limits", key), name, names, f"model named at {provider!r}")
+        _known(joined(table, key), name, names, f"model named at {provider!r}")
 
 
 # --- roles

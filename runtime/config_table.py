@@ -25,6 +25,7 @@ from runtime.config import (
     Team,
 )
 from runtime.defaults import ON_EMBEDDED, VARIABLES
+from runtime.simulation_settings import FaultShares, Simulation, VendorLimits
 from runtime.tables import expected
 
 if TYPE_CHECKING:
@@ -44,7 +45,12 @@ TABLES: Final[dict[str, type[Struct]]] = {
     "budget": Budget,
     "executor": Executor,
     "system": System,
+    "simulation": Simulation,
+    "simulation.limits.<provider>": VendorLimits,
+    "simulation.faults": FaultShares,
 }
+TABLES_INSIDE = {"model.<name>.price", "simulation.limits", "simulation.faults"}
+"""Keys whose values have rows of their own."""
 TEXTS = ("system_prompt", "prompt", "revise")
 
 GUIDE: Final[dict[str, tuple[str, str]]] = {
@@ -105,9 +111,15 @@ NOTES = """
   is {rubric}, where the file does not say otherwise.
 - `[limits."<provider>/<model's name>"]` narrows the limits of a provider to one model; what it does not say is taken
   from the provider's.
+- A budget reserves the most that a call can cost: the bytes of its prompt and `max_tokens` at the model's dearest
+  price. A model without `price` is not called while a budget is set; `price.cached` and `price.written` are for input
+  read from a prompt cache and written to one, `input` where they are not given.
+- `requests_per_day` counts in any 24 hours, and may be used up at once.
 - Priorities are `high` (0, the most urgent), `normal` (1) and `low` (2). 0 is the most urgent in the guide, too.
 - `roles.<name>` are the defaults of a role of the user's own; the built-in roles differ where they have a row of their
   own.
+- `[simulation]` is read by `python -m runtime simulate` alone; [simulation.md](simulation.md) says what it means. A
+  limit that `[simulation.limits.<provider>]` does not say is none; without that table the provider enforces `[limits]`.
 - Keys come only from the environment variable that `api_key_env` names. Plain `http` goes only to the same machine.
 
 ## Templates
@@ -136,7 +148,7 @@ def configuration_table() -> str:
 def _rows() -> Iterator[tuple[str, ...]]:
     for table, kind in TABLES.items():
         for field in structs.fields(kind):
-            if table != "model.<name>" or field.name != "price":
+            if f"{table}.{field.name}" not in TABLES_INSIDE:
                 yield _row(f"{table}.{field.name}", expected(field.type), _default(field))
     usual = Role()
     for name, role in Config().roles.items():

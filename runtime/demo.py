@@ -37,9 +37,9 @@ concurrency = 4
 [roles.orchestrator]
 system_prompt = "You split a programming task into parts."
 prompt = '''Analyze and break down: {task}
-Name three different functions that are needed for it.'''
+List the parts of the program as short English sentences.'''
 max_tokens = 256
-temperature = 0.4
+temperature = 0.0
 
 [roles.coder]
 system_prompt = "You write Python. Answer with one short Python code block."
@@ -79,7 +79,8 @@ def team() -> tuple[Any, AbstractContextManager[Any]]:
     missing = available()
     if missing is None:
         say(
-            "Troupe demo: a 135M model runs on this machine; the format of its answers is right, their content is poor."
+            "Troupe demo: a 135M model runs on this machine.\n"
+            "The format of its answers is right, their content is poor."
         )
         return lambda: Config.parse(EMBEDDED.encode(), "the demo"), nullcontext()
     from runtime.fake_script import Script  # noqa: PLC0415

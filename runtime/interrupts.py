@@ -1,13 +1,16 @@
 """SIGINT and SIGTERM, for the command line alone; the library installs no handlers.
 
-A handler never raises: an exception out of it would end a ``Thread.join`` as if the thread had ended. While there is
-nothing to lose yet, a signal ends the process at once; while runs are open, the first one asks and the second one ends.
+While there is nothing to lose yet, a signal ends the process at once. While runs are open, the first one asks and the
+second one ends. CPython runs a handler in the main thread, and not before that thread goes on: a signal that comes just
+before it begins to wait, or to another thread, is heard seconds later. So the handlers do nothing here; a thread of its
+own hears of each signal by the wakeup descriptor, into which CPython writes at once.
 """
 
 from __future__ import annotations
 
 import os
 import signal
+from threading import Thread
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
@@ -27,11 +30,15 @@ def _end(number: int, _frame: FrameType | None) -> None:
     os._exit(128 + number)
 
 
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Be installed: only then does CPython write the signal into the wakeup descriptor."""
+
+
 class Interrupts:
     """``with Interrupts(on_first):`` calls *on_first* with the first signal's number; the second ends the process.
 
-    *on_first* is called between two instructions of the main thread, so it may only put a word into a channel.
-    ``number`` is the first signal's, 0 when none came.
+    *on_first* is called in a thread of its own, so it may only put a word into a channel. ``number`` is the first
+    signal's, 0 when none came. Main thread only.
     """
 
     def __init__(self, on_first: Callable[[int], object]) -> None:
@@ -40,15 +47,29 @@ class Interrupts:
         self._before: dict[signal.Signals, signal._HANDLER] = {}
 
     def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
+        self._woken = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        self._listener = Thread(target=self._listen, name="troupe-signals", daemon=True)
+        self._listener.start()
+        self._before = {number: signal.signal(number, _nothing) for number in SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
+        signal.set_wakeup_fd(self._woken)
+        os.close(self._writer)
+        self._listener.join()
+        os.close(self._reader)
 
-    def _handle(self, number: int, frame: FrameType | None) -> None:
+    def _listen(self) -> None:
+        while heard := os.read(self._reader, 64):
+            for number in heard:
+                self._handle(number)
+
+    def _handle(self, number: int) -> None:
         if self.number:
-            _end(number, frame)
+            os._exit(128 + number)
         self.number = number
         self._on_first(number)

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-import sys
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import MutableMapping
+    from collections.abc import Callable, MutableMapping
 
 _ROOT = logging.getLogger("troupe")
 _ROOT.addHandler(logging.NullHandler())
@@ -135,9 +134,23 @@ def _structured() -> Any:
     ).bind()
 
 
+class _Lines(logging.Handler):
+    """Hands each line to *write*, which never waits: most are logged on the loop that runs every actor."""
+
+    def __init__(self, write: Callable[[str], object]) -> None:
+        super().__init__()
+        self._write = write
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write(self.format(record))
+
+
 def to_stderr(level: str) -> None:
-    """Show log lines of *level* and above on standard error; for the command line only."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    _ROOT.addHandler(handler)
+    """Show log lines of *level* and above on standard error; for the command line only.
+
+    A reader that is slow or stuck holds nobody up: lines wait in a bounded queue, and are dropped when it is full.
+    """
+    from runtime.terminal import say  # noqa: PLC0415 (a program that embeds us never needs it)
+
+    _ROOT.addHandler(_Lines(say))
     _ROOT.setLevel(level)

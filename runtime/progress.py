@@ -1,72 +1,94 @@
-"""Progress as plain lines on standard error: what a run is doing, one line an event."""
+"""Progress as plain lines on standard error: what a run is doing, one line an event, as wide as the terminal."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from runtime.terminal import printable, say
+from runtime.terminal import WIDTH, columns, printable, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from protocol.signals import Progress
 
+LEAST = 16
+"""Characters of a content that are shown in any case, also where the line then does not fit."""
+
 
 class ProgressLines:
     """Turns events into lines; ``several`` puts the run's id on each."""
 
-    def __init__(self, began: float, *, several: bool = False, write: Callable[[str], object] | None = None) -> None:
+    def __init__(
+        self,
+        began: float,
+        *,
+        several: bool = False,
+        write: Callable[[str], object] = say,
+        width: Callable[[], int] = columns,
+    ) -> None:
         self._began = began
         self._several = several
-        self._write = write or say
+        self._write = write
+        self._width = width
         self._asked: dict[str, tuple[str, str]] = {}
 
     def show(self, event: Progress) -> None:
         """Show *event* if it is one that people want to see."""
-        text = self._text(event.event, event.facts)
+        run = f"{event.run} " if self._several else ""
+        head = f"[{max(0.0, event.at - self._began):6.1f} s] {run}"
+        text = self._text(event.event, event.facts, Room(self._width() - len(head)))
         if text is not None:
-            run = f"{event.run} " if self._several else ""
-            self._write(f"[{max(0.0, event.at - self._began):6.1f} s] {run}{text}")
+            self._write(head + text)
 
-    def _text(self, name: str, facts: dict[str, Any]) -> str | None:
+    def _text(self, name: str, facts: dict[str, Any], room: Room) -> str | None:
         match name:
             case "task.started":
                 role = str(facts.get("role") or "team")
                 self._asked[facts["step"]] = (role, str(facts.get("content", "")))
-                return f"{role:<12} begins: {printable(facts.get('content', ''), 48)}"
+                return room.fit(f"{role:<12} begins: ", facts.get("content", ""))
             case "task.finished" | "task.failed":
-                return self._ended(name, facts)
+                return self._ended(name, facts, room)
             case "plan.made":
-                return self._plan(facts.get("subtasks", ()))
+                return self._plan(facts.get("subtasks", ()), self._width())
             case "plan.skipped":
                 why = " and ".join(facts.get("reasons", ())) or "is a small one"
                 return f"no plan: the task {why} (complexity {facts.get('score', 0.0):.2f})"
             case "plan.failed":
                 return f"no plan could be had ({printable(str(facts.get('error')))}): one coder does the whole task"
             case "draft.accepted" | "draft.rejected" | "draft.kept":
-                return self._judged(name.removeprefix("draft."), facts)
+                return self._judged(name.removeprefix("draft."), facts, room)
             case "draft.failed":
                 return f"failed: {printable(facts.get('subtask', ''), 40)}: {printable(str(facts.get('error')))}"
         return None
 
     @staticmethod
-    def _plan(subtasks: Sequence[str]) -> str | None:
+    def _plan(subtasks: Sequence[str], width: int) -> str | None:
         """Return the plan, a line each; a plan of one part says no more than what its coder begins."""
         if len(subtasks) < 2:
             return None
-        parts = (f"{'':>12}{n}. {printable(subtask)}" for n, subtask in enumerate(subtasks, 1))
+        parts = (Room(width).fit(f"{'':>12}{n}. ", subtask) for n, subtask in enumerate(subtasks, 1))
         return "\n".join((f"plan with {len(subtasks)} subtasks:", *parts))
 
-    def _ended(self, name: str, facts: dict[str, Any]) -> str:
+    def _ended(self, name: str, facts: dict[str, Any], room: Room) -> str:
         role, content = self._asked.pop(facts["step"], ("team", ""))
         if name == "task.failed":
             return f"{role:<12} failed: {printable(str(facts.get('error')))}"
-        cut = ", cut at max_tokens" if facts.get("truncated") else ""
+        cut = ", cut" if facts.get("truncated") else ""
         seconds = facts.get("execution_ms", 0.0) / 1000.0
-        tokens = facts.get("output_tokens", 0)
-        return f"{role:<12} done:   {printable(content, 48)} ({tokens} tokens, {seconds:.1f} s{cut})"
+        return room.fit(
+            f"{role:<12} done:   ", content, f" ({facts.get('output_tokens', 0)} tokens, {seconds:.1f} s{cut})"
+        )
 
     @staticmethod
-    def _judged(how: str, facts: dict[str, Any]) -> str:
+    def _judged(how: str, facts: dict[str, Any], room: Room) -> str:
         score = f" with {facts['score']} of 10" if facts.get("score") is not None else ""
-        return f"{how}{score}: {printable(facts.get('subtask', ''), 48)}"
+        return room.fit(f"{how}{score}: ", facts.get("subtask", ""))
+
+
+class Room(int):
+    """The columns that are left of a line."""
+
+    def fit(self, before: str, content: str, after: str = "") -> str:
+        """Return one line with as much of *content* as there is room for, at most ``WIDTH`` characters of it."""
+        left = max(LEAST, self - len(before) - len(after))
+        return f"{before}{printable(content, min(WIDTH, left))}{after}"

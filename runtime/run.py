@@ -48,7 +48,8 @@ def run(options: argparse.Namespace) -> int:
     tasks = read_tasks(options)
     with ExitStack() as stack:
         outlet = Outlet(options, stack, several=options.tasks is not None)
-        return Batch(config, outlet).run(tasks)
+        with check.of_file(options.config):
+            return Batch(config, outlet).run(tasks)
 
 
 def configuration(options: argparse.Namespace) -> Config:
@@ -71,7 +72,8 @@ def configuration(options: argparse.Namespace) -> Config:
 class Batch:
     """Submits tasks, hands out their events and results as they come, and obeys signals.
 
-    The first SIGINT or SIGTERM cancels what runs and lets it end; the second ends the process at once.
+    The first SIGINT or SIGTERM cancels what runs and lets it end; the second ends the process at once. While the system
+    starts, a model's process may have to load, the first does so too.
     """
 
     def __init__(self, config: Config, outlet: Outlet) -> None:
@@ -85,8 +87,9 @@ class Batch:
     def run(self, tasks: list[TaskLine]) -> int:
         """Run *tasks* and return the exit code."""
         began = time.monotonic()
+        started = ActorSystem(self._config).start()
         with Interrupts(lambda number: self._news.put(Interrupted(number))) as interrupts:
-            with ActorSystem(self._config) as system:
+            with started as system:
                 self._pump(system, iter(tasks))
             self._outlet.end(self._results, (time.monotonic() - began) * 1000.0)
         if interrupts.number:
@@ -109,7 +112,14 @@ class Batch:
     def _fill(self, system: ActorSystem, tasks: Iterator[TaskLine]) -> None:
         while not self._interrupted and len(self._open) < WINDOW and (task := next(tasks, None)) is not None:
             id_ = task.id or f"run-{secrets.token_hex(6)}"
-            handle = system.submit(task.task, correlation_id=id_, timeout=task.timeout)
+            handle = system.submit(
+                task.task,
+                correlation_id=id_,
+                priority=task.priority or "normal",
+                flow=task.flow or "",
+                timeout=task.timeout,
+                max_cost=task.max_cost,
+            )
             self._open[id_] = handle
             handle.subscribe(self._news.put)
 

@@ -111,7 +111,8 @@ class ActorSystem:
 
     def _tree(self) -> list[ActorSpec]:
         lives = count()
-        limits = assembly.limits(self.config)
+        limits, flows = assembly.limits(self.config), assembly.flows(self.config)
+        budget = assembly.budget(self.config)
         gateway = self._models.gateway
 
         def child(address: str, factory: Callable[[], Any], *watchers: str) -> ActorSpec:
@@ -120,7 +121,11 @@ class ActorSystem:
         return [
             ActorSpec(address=ids.SUPERVISOR, factory=lambda: Supervisor(self._workflows)),
             child(ids.RECORDER, Recorder),
-            child(ids.LIMITER, lambda: Limiter(limits, fresh=next(lives) == 0), ids.GATEWAY),
+            child(
+                ids.LIMITER,
+                lambda: Limiter(limits, flows=flows, budget=budget, fresh=next(lives) == 0),
+                ids.GATEWAY,
+            ),
             child(ids.GATEWAY, gateway, ids.LIMITER),
             child(CREW, Crew),
             child(ids.DESK, lambda: Desk(self._runs)),
@@ -213,12 +218,15 @@ class ActorSystem:
         priority: str = "normal",
         flow: str = "",
         timeout: float | None = None,
+        max_cost: float | None = None,
     ) -> Handle:
         """Start a run of *task* and return its handle at once.
 
         *to* sends it straight to a role; *workflow* is a class, or the name of a registered one (default: the
-        configured team). *timeout* is in seconds for the whole run. The same id with the same task gives the same
-        handle; with another task ``TroupeError``.
+        configured team). *priority* is ``high``, ``normal`` or ``low``; *flow* names the tenant whose share of a
+        contended provider it takes (default: a share of its own). *timeout* is in seconds for the whole run, *max_cost*
+        a hard budget for it in US dollars. The same id with the same task gives the same handle; with another task
+        ``TroupeError``.
         """
         self._check()
         start = StartRun(
@@ -227,8 +235,9 @@ class ActorSystem:
             workflow=self._workflow_name(workflow, to),
             to=to,
             priority=assembly.priority(priority),
-            flow=flow,
+            flow=assembly.flow(flow),
             timeout=assembly.timeout(timeout),
+            max_cost=assembly.money(max_cost),
             reply_to=ids.DESK,
         )
         new = Handle(Run(start), self._tell_desk)

@@ -28,6 +28,8 @@ WORDS = {
     list: "a list",
 }
 MOST_NAMES = 12
+NEARLY = 0.08
+"""How much less like a name another may be that is named beside it."""
 
 
 class Wrong(ValueError):  # noqa: N818 (never leaves the configuration: it becomes a ConfigError with the file in front)
@@ -87,11 +89,13 @@ def joined(key: str, name: object) -> str:
 
 
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return the end of a sentence: the known name that *name* is most like, or else all of them."""
-    names = list(known)
-    close = difflib.get_close_matches(str(name)[:LONGEST_NAME], names, n=1, cutoff=0.5)
+    """Return the end of a sentence: the known name (or two) that *name* is most like, or else all of them."""
+    names, text = list(known), str(name)[:LONGEST_NAME]
+    close = difflib.get_close_matches(text, names, n=2, cutoff=0.5)
     if close:
-        return f"; did you mean {close[0]!r}?"
+        best, *second = (difflib.SequenceMatcher(None, one, text).ratio() for one in close)
+        as_close = [one for one, ratio in zip(close[1:], second, strict=True) if ratio > best - NEARLY]
+        return f"; did you mean {' or '.join(map(repr, [close[0], *as_close]))}?"
     shown = [*(name[:LONGEST_NAME] for name in names[:MOST_NAMES]), *(["..."] if len(names) > MOST_NAMES else [])]
     return f"; there are: {', '.join(shown)}" if names else "; there are none"
 

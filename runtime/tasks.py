@@ -13,6 +13,8 @@ from msgspec.structs import replace
 from protocol.errors import ConfigError
 from protocol.ids import is_correlation_id
 from protocol.messages import PRIORITIES
+from runtime.assembly import MOST_DOLLARS
+from runtime.config_check import NAME
 
 if TYPE_CHECKING:
     import argparse
@@ -24,16 +26,19 @@ MOST_FILE = 256_000_000
 """The longest file of tasks that is taken, in bytes."""
 MOST_SECONDS = 1e7
 """The longest timeout of a run."""
+OPTIONAL = ("priority", "flow", "timeout", "max_cost")
+"""What a line of tasks may say for itself, and the options say for all others."""
 
 
 class TaskLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One line of ``--tasks`` as JSON."""
+    """One line of ``--tasks`` as JSON; what it does not say is taken from the options."""
 
     task: str
     id: str | None = None
-    priority: str = "normal"
+    priority: str | None = None
     flow: str | None = None
     timeout: float | None = None
+    max_cost: float | None = None
 
 
 def read_tasks(options: argparse.Namespace) -> list[TaskLine]:
@@ -42,7 +47,7 @@ def read_tasks(options: argparse.Namespace) -> list[TaskLine]:
         raise ConfigError("run takes one TASK, or --tasks F")
     if options.tasks is None:
         text = _read("-", "the task", MOST_BYTES + 3) if options.task == "-" else options.task
-        return [checked(TaskLine(task=text, id=options.id, timeout=options.timeout), "the task")]
+        return [checked(_filled(TaskLine(task=text, id=options.id), options), "the task")]
     if options.id is not None:
         raise ConfigError("--id goes with one TASK; in --tasks give each JSON line its own id")
     source = "standard input" if options.tasks == "-" else options.tasks
@@ -76,16 +81,16 @@ def _read(path: str, what: str, most: int) -> str:
 
 def _line(line: str, where: str, options: argparse.Namespace) -> TaskLine:
     if not line.lstrip().startswith("{"):
-        return checked(TaskLine(task=line.strip(), timeout=options.timeout), where)
+        return checked(_filled(TaskLine(task=line.strip()), options), where)
     try:
         task = msgspec.json.decode(line, type=TaskLine)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
         raise ConfigError(f"{where}: {error}") from None
-    if task.priority not in PRIORITIES:
-        raise ConfigError(f"{where}: priority must be high, normal or low, not {task.priority[:80]!r}")
-    if task.priority != "normal" or task.flow is not None:
-        raise ConfigError(f"{where}: priority and flow are not built yet in this version")
-    return checked(replace(task, timeout=options.timeout) if task.timeout is None else task, where)
+    return checked(_filled(task, options), where)
+
+
+def _filled(task: TaskLine, options: argparse.Namespace) -> TaskLine:
+    return replace(task, **{name: getattr(options, name) for name in OPTIONAL if getattr(task, name) is None})
 
 
 def _each_once(tasks: Iterable[tuple[str, TaskLine]]) -> list[TaskLine]:
@@ -103,6 +108,20 @@ def _each_once(tasks: Iterable[tuple[str, TaskLine]]) -> list[TaskLine]:
 
 def checked(task: TaskLine, where: str) -> TaskLine:
     """Return *task* when it can be run; raises ``ConfigError`` naming *where* it stands."""
+    _check_text(task, where)
+    if task.priority is not None and task.priority not in PRIORITIES:
+        raise ConfigError(f"{where}: priority must be high, normal or low, not {task.priority[:80]!r}")
+    if task.flow is not None and not NAME.fullmatch(task.flow):
+        raise ConfigError(f"{where}: a flow is 1 to 64 characters of A-Z a-z 0-9 _ . -, not {task.flow[:80]!r}")
+    if task.timeout is not None and not 0.0 < task.timeout <= MOST_SECONDS:
+        raise ConfigError(f"{where}: timeout is a number of seconds above 0, not {task.timeout}")
+    if task.max_cost is not None and not 0.0 <= task.max_cost <= MOST_DOLLARS:
+        raise ConfigError(f"{where}: max_cost is a number of US dollars from 0 on, not {task.max_cost}")
+    return task
+
+
+def _check_text(task: TaskLine, where: str) -> None:
+    """Refuse a task, or an id, that cannot be one."""
     if not task.task.strip():
         raise ConfigError(f"{where} is empty")
     try:
@@ -113,6 +132,3 @@ def checked(task: TaskLine, where: str) -> TaskLine:
         raise ConfigError(f"{where} is too long: it has {size} bytes, {MOST_BYTES} bytes are the most")
     if task.id is not None and not is_correlation_id(task.id):
         raise ConfigError(f"{where}: an id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {task.id[:80]!r}")
-    if task.timeout is not None and not 0.0 < task.timeout <= MOST_SECONDS:
-        raise ConfigError(f"{where}: timeout is a number of seconds above 0, not {task.timeout}")
-    return task

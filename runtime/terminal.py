@@ -1,4 +1,7 @@
-"""The three standard streams, whatever state they are in: closed, full, a pipe that nobody reads, a terminal."""
+"""The three standard streams, whatever state they are in: closed, full, a pipe that nobody reads, a terminal.
+
+Results wait for their reader; what stands on standard error does not, and is dropped when nobody reads it.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +9,19 @@ import os
 import re
 import sys
 
+from runtime.line_writer import LineWriter
+
 WIDTH = 72
+"""Characters of a task or error that are shown in a line at most."""
+COLUMNS = 120
+"""Columns of a line where standard error is no terminal."""
 MOST_LINE = 2000
 """Characters of an error's line."""
 
+IN_ORDER = 1.0
+"""Seconds that a result waits for the lines before it, since both may go to one terminal."""
+
+_errors = LineWriter(2)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -41,6 +53,7 @@ def print_out(text: str) -> None:
     A terminal gets control characters escaped. A reader that has gone is no error; a full disk is: ``OutputLost``.
     """
     text = escaped(text) if sys.stdout.isatty() else text
+    _errors.flush(IN_ORDER)
     try:
         sys.stdout.flush()
         sys.stdout.buffer.write(text.encode("utf-8", "replace") + b"\n")
@@ -53,12 +66,16 @@ def print_out(text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Write *text*, one line or several, to standard error; where nobody can read it, nothing happens."""
+    """Have *text*, one line or several, written to standard error; never waits, and any thread may call it."""
+    _errors.put(text.encode("utf-8", "replace") + b"\n")
+
+
+def columns() -> int:
+    """Return how wide a line on standard error may be now; a terminal can be resized at any time."""
     try:
-        sys.stderr.buffer.write(text.encode("utf-8", "replace") + b"\n")
-        sys.stderr.flush()
+        return os.get_terminal_size(2).columns or COLUMNS
     except OSError:
-        silence(2)
+        return COLUMNS
 
 
 def complain(text: str) -> None:

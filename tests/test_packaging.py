@@ -1,14 +1,18 @@
-"""The wheel holds the three packages, whole and typed, and nothing else at its top level."""
+"""The wheel holds the three packages, whole and typed, and nothing else; with pytest beside it agents are tested."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import Distribution, PathDistribution, distribution
 from importlib.util import find_spec
 from pathlib import Path
+from shutil import copy2
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {"actors", "protocol", "runtime"}
@@ -20,12 +24,17 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
     options = ("--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--disable-pip-version-check")
     command = [sys.executable, "-m", "pip", "wheel", *options, "--wheel-dir", str(folder), str(ROOT)]
     subprocess.run(command, check=True, timeout=60)
-    (wheel,) = folder.glob("troupe-*.whl")
+    (built,) = folder.glob("troupe-*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def names(wheel: Path) -> set[str]:
     with ZipFile(wheel) as archive:
         return {name for name in archive.namelist() if not name.endswith("/")}
 
@@ -46,3 +55,58 @@ def test_every_file_of_the_packages_is_in_it(names: set[str]):
 
 def test_the_licence_travels_with_it(names: set[str]):
     assert [name for name in names if name.endswith("dist-info/licenses/LICENSE")]
+
+
+def needed(*names: str) -> dict[str, Distribution]:
+    """Return the distributions that *names* and what they require consist of, as they are installed here."""
+    found: dict[str, Distribution] = {}
+    waiting = list(names)
+    while waiting:
+        name = canonicalize_name(waiting.pop())
+        if name not in found:
+            found[name] = distribution(name)
+            wanted = map(Requirement, found[name].requires or ())
+            waiting += [each.name for each in wanted if each.marker is None or each.marker.evaluate({"extra": ""})]
+    return found
+
+
+def copied(installed: Distribution, site: Path) -> None:
+    """Copy a distribution as it is installed here, save its scripts."""
+    for file in installed.files or ():
+        if ".." not in file.parts and file.suffix != ".pyc":
+            (site / file).parent.mkdir(parents=True, exist_ok=True)
+            copy2(file.locate(), site / file)
+
+
+@pytest.fixture(scope="module")
+def empty(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of an environment with nothing but the wheel, pytest and what these two require."""
+    home = tmp_path_factory.mktemp("empty")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=60)
+    (site,) = home.glob("lib/python*/site-packages")
+    options = ("--no-deps", "--no-index", "--quiet", "--disable-pip-version-check", "--target", str(site))
+    subprocess.run([sys.executable, "-m", "pip", "install", *options, str(wheel)], check=True, timeout=60)
+    (metadata,) = site.glob("troupe-*.dist-info")
+    requires = [
+        requirement
+        for requirement in map(Requirement, PathDistribution(metadata).requires or ())
+        if requirement.marker is None
+    ]
+    for each in needed("pytest", *(requirement.name for requirement in requires)).values():
+        copied(each, site)
+    return home / "bin" / "python"
+
+
+def test_the_examples_of_tests_pass_where_only_the_wheel_and_pytest_are_installed(empty: Path, tmp_path: Path):
+    copy2(ROOT / "examples" / "test_my_agent.py", tmp_path)
+    command = [str(empty), "-I", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_my_agent.py"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "5 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_in_that_environment_is_nothing_else(empty: Path):
+    code = "from importlib.metadata import distributions; print(*sorted(d.name.lower() for d in distributions()))"
+    done = subprocess.run([str(empty), "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ours = {"certifi", "charset-normalizer", "idna", "msgspec", "pykka", "requests", "structlog", "troupe", "urllib3"}
+    theirs = {"iniconfig", "packaging", "pluggy", "pygments", "pytest"}
+    assert set(done.stdout.split()) - {"typing_extensions", "typing-extensions"} == ours | theirs

@@ -33,6 +33,36 @@ def test_the_committed_figures_of_the_mailbox_hold_their_bounds():
     assert script("mailbox").broken(result) == []
 
 
+def test_the_committed_figures_of_the_kit_hold_their_bound():
+    result = json.loads((BENCHMARKS / "results" / "kit.json").read_text(encoding="utf-8"))
+    assert len(result["rows"]) == 6
+    assert script("kit").broken(result) == []
+
+
+def test_a_test_that_costs_more_than_its_bound_is_named():
+    result = json.loads((BENCHMARKS / "results" / "kit.json").read_text(encoding="utf-8"))
+    result["rows"][0].update(ms=5.5, threads=7.5)
+    assert script("kit").broken(result) == ["a reply: 5.5 ms, at most 5.0", "a reply: 7.5 ms, at most 5.0"]
+
+
+def test_the_committed_figures_of_the_limiter_hold_their_bounds():
+    result = json.loads((BENCHMARKS / "results" / "limiter.json").read_text(encoding="utf-8"))
+    assert script("limiter").broken(result) == []
+    result["rows"][0]["figure"] = 30.1
+    assert script("limiter").broken(result) == ["acquire, one flow: 30.1 us, at most 30.0"]
+
+
+def test_the_shares_of_the_waiting_are_measured_as_the_page_says():
+    limiter = script("limiter")
+    committed = {
+        row["what"]: row["figure"]
+        for row in json.loads((BENCHMARKS / "results" / "limiter.json").read_text(encoding="utf-8"))["rows"]
+    }
+    missed, spread = limiter.fairness()
+    assert (round(missed, 4), round(spread, 4)) == (committed["ratio"], committed["spread"])
+    assert round(limiter.inversions(), 4) == committed["inversions"]
+
+
 def test_a_figure_over_its_bound_is_named():
     result = json.loads((BENCHMARKS / "results" / "mailbox.json").read_text(encoding="utf-8"))
     result["rows"][0].update(troupe=2.5, ratio=5.9)

@@ -61,6 +61,14 @@ class TokenBucket:
         """Give *amount* back; the level never rises above ``burst``, since an instant that is past means full."""
         self.tat -= amount / self.rate
 
+    def retune(self, rate: float, now: float) -> None:
+        """Refill at *rate* units per second from *now* on; the level stays what it is. Raises as the constructor."""
+        if not (isfinite(rate) and rate > 0.0):
+            raise ValueError(f"a token bucket needs a rate above 0, not {rate!r}")
+        if self.tat > now:
+            self.tat = now + (self.tat - now) * self.rate / rate
+        self.rate = rate
+
     def drain(self, until: float, leave: float = 0.0) -> None:
         """Let the level be at most *leave* at the instant *until*: no burst after a pause."""
         self.tat = max(self.tat, until + (self.burst - min(leave, self.burst)) / self.rate)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 PER_MESSAGE = 3
 PER_REPLY = 3
+FRAME = 16
+"""More tokens than any chat template puts around a message, or around all of them."""
 LONGEST_REMEMBERED = 4096
 """Characters of the longest text whose estimate is remembered."""
 
@@ -62,6 +64,11 @@ _remembered = lru_cache(maxsize=512)(_estimate)
 def estimate_messages(messages: Iterable[ChatMessage]) -> int:
     """Return about how many input tokens a call with *messages* has, with what frames each message and the reply."""
     return PER_REPLY + sum(estimate(message.content) + PER_MESSAGE for message in messages)
+
+
+def bound_messages(messages: Iterable[ChatMessage]) -> int:
+    """Return more input tokens than a call with *messages* can have: no tokeniser makes more tokens than bytes."""
+    return FRAME + sum(len(message.content.encode("utf-8", "surrogatepass")) + FRAME for message in messages)
 
 
 def _is_opaque(run: str) -> bool:

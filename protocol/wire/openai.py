@@ -24,7 +24,7 @@ from protocol.chat import (
 from protocol.errors import ErrorKind
 from protocol.wire import failures, schema
 from protocol.wire.text import mended, one_line, read_json
-from protocol.wire.usage import MOST_TOKENS, read_usage
+from protocol.wire.usage import MOST_TOKENS, counted, read_usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,12 +162,17 @@ class _Choice(Struct, frozen=True, kw_only=True):
 
 class _Details(Struct, frozen=True, kw_only=True, gc=False):
     cached_tokens: int | None = None
+    cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
+
+
+_NO_DETAILS = _Details()
 
 
 class _Usage(Struct, frozen=True, kw_only=True, gc=False):
     prompt_tokens: int
     completion_tokens: int
+    total_tokens: int | None = None
     prompt_cache_hit_tokens: int | None = None
     prompt_tokens_details: _Details | None = None
     completion_tokens_details: _Details | None = None
@@ -221,18 +226,12 @@ def _narrow_reply(completion: _Completion, headers: Mapping[str, str]) -> ChatRe
 
 def _narrow_usage(counts: _Usage) -> Usage | None:
     inputs, outputs = counts.prompt_tokens, counts.completion_tokens
-    cached = counts.prompt_tokens_details.cached_tokens if counts.prompt_tokens_details else None
-    if cached is None:
-        cached = counts.prompt_cache_hit_tokens
-    reasoning = counts.completion_tokens_details.reasoning_tokens if counts.completion_tokens_details else None
-    if min(inputs, outputs, cached or 0, reasoning or 0) < 0 or max(inputs, outputs) > MOST_TOKENS:
+    of_input, of_output = counts.prompt_tokens_details or _NO_DETAILS, counts.completion_tokens_details or _NO_DETAILS
+    read = of_input.cached_tokens or counts.prompt_cache_hit_tokens or 0
+    written, reasoning = of_input.cache_write_tokens or 0, of_output.reasoning_tokens or 0
+    if min(inputs, outputs, read, written, reasoning) < 0 or max(inputs, outputs) > MOST_TOKENS:
         return None
-    return Usage(
-        input_tokens=inputs,
-        output_tokens=outputs,
-        cached_tokens=min(cached or 0, inputs),
-        reasoning_tokens=min(reasoning or 0, outputs),
-    )
+    return counted(inputs, outputs, read, written, reasoning, counts.total_tokens)
 
 
 # --- decoding: the patient way ----------------------------------------------------------------------------------------

@@ -23,8 +23,8 @@ class Profile(Struct, frozen=True, kw_only=True):
 
     ``output`` is the best rung of ``OUTPUT_LADDER`` it has. ``keep_constraints`` leaves lengths and ranges in a
     schema: grammars of local servers need them to end, the strict mode of OpenAI refuses them. ``requests_period`` is
-    the seconds its ``x-ratelimit-*-requests`` headers count by. ``tight`` bounds the lists (items) and texts
-    (characters) of every schema, so that a small model comes to an end.
+    the seconds its ``x-ratelimit-*-requests`` headers count by. ``tight`` bounds the lists (fewest and most
+    items) and texts (characters) of every schema, so that a small model takes a task apart and comes to an end.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Profile(Struct, frozen=True, kw_only=True):
     path: str = "/chat/completions"
     auth: AuthStyle = "bearer"
     requests_period: float = MINUTE
-    tight: tuple[int, int] | None = None
+    tight: tuple[int, int, int] | None = None
 
     def url(self, base_url: str) -> str:
         """Return the address of a call; joined as text, since ``urljoin`` would drop ``/v1``."""
@@ -51,8 +51,9 @@ class Profile(Struct, frozen=True, kw_only=True):
 DEFAULT = Profile(name="openai-compatible")
 """Any other server: Ollama, vLLM, llama.cpp, the embedded model, relays that nobody knows."""
 
-EMBEDDED = Profile(name="embedded", tight=(4, 80))
-"""The embedded model of 135M parameters: with these bounds every answer ended before 256 tokens."""
+EMBEDDED = Profile(name="embedded", tight=(3, 4, 80))
+"""The embedded model of 135M parameters: with these bounds every answer ended before 256 tokens; left alone it plans
+one part every other time."""
 
 _OPENAI = Profile(name="openai", max_tokens_field="max_completion_tokens", keep_constraints=False)
 _AZURE = Profile(name="azure", max_tokens_field="max_completion_tokens", keep_constraints=False, auth="api-key")

@@ -68,16 +68,17 @@ def _loosened(schema: bytes) -> Raw:
     return Raw(msgspec.json.encode(_mapped(msgspec.json.decode(schema), CONSTRAINTS)))
 
 
-def tightened(schema: Raw, items: int, characters: int) -> Raw:
-    """Return *schema* with lists of at most *items* and texts of at most *characters*.
+def tightened(schema: Raw, fewest: int, most: int, characters: int) -> Raw:
+    """Return *schema* with lists of at most *most* items and texts of at most *characters*.
 
-    A grammar obeys these, so a small model's answer ends before its ``max_tokens`` do.
+    A list that may not be empty gets *fewest* items or more, as far as its own bound goes. A grammar obeys these, so a
+    small model's answer ends before its ``max_tokens`` do, and a plan of its is more than the task once again.
     """
-    return _tightened(bytes(schema), items, characters)
+    return _tightened(bytes(schema), fewest, most, characters)
 
 
 @lru_cache(maxsize=512)
-def _tightened(schema: bytes, items: int, characters: int) -> Raw:
+def _tightened(schema: bytes, fewest: int, most: int, characters: int) -> Raw:
     def bound(node: Any) -> Any:
         if isinstance(node, list):
             return [bound(part) for part in node]
@@ -87,7 +88,9 @@ def _tightened(schema: bytes, items: int, characters: int) -> Raw:
         if node.get("type") == "string" and "enum" not in node:
             node["maxLength"] = min(node.get("maxLength", characters), characters)
         if node.get("type") == "array":
-            node["maxItems"] = min(node.get("maxItems", items), items)
+            node["maxItems"] = min(node.get("maxItems", most), most)
+            if node.get("minItems"):
+                node["minItems"] = max(node["minItems"], min(fewest, node["maxItems"]))
         return node
 
     return Raw(msgspec.json.encode(bound(msgspec.json.decode(schema))))

@@ -26,15 +26,32 @@ def read_usage(usage: Any) -> Usage | None:
     exact = inputs is not None and outputs is not None
     inputs = max((total or 0) - (outputs or 0), 0) if inputs is None else inputs
     outputs = max((total or 0) - inputs, 0) if outputs is None else outputs
-    cached = _nested(usage, "cached_tokens", "prompt_tokens_details", "input_tokens_details")
-    cached = _first(usage, "prompt_cache_hit_tokens") if cached is None else cached
-    reasoning = _nested(usage, "reasoning_tokens", "completion_tokens_details", "output_tokens_details")
+    reasoning = _nested(usage, "reasoning_tokens", "completion_tokens_details", "output_tokens_details") or 0
+    read = _nested(usage, "cached_tokens", *_OF_INPUT) or _first(usage, "prompt_cache_hit_tokens") or 0
+    written = _nested(usage, "cache_write_tokens", *_OF_INPUT) or 0
+    if "prompt_tokens" not in usage and not read:  # as at Anthropic: what was cached is no part of the input
+        read = _first(usage, "cache_read_input_tokens") or 0
+        written = _first(usage, "cache_creation_input_tokens") or 0
+        inputs += read + written
+    return counted(inputs, outputs, read, written, reasoning, total, exact=exact)
+
+
+_OF_INPUT = ("prompt_tokens_details", "input_tokens_details")
+
+
+def counted(
+    inputs: int, outputs: int, read: int, written: int, reasoning: int, total: int | None, *, exact: bool = True
+) -> Usage:
+    """Return the usage, with what a provider leaves out of its output put in: the *total* tells."""
+    if reasoning and total == inputs + outputs + reasoning:
+        outputs += reasoning
     return Usage(
         input_tokens=inputs,
         output_tokens=outputs,
-        cached_tokens=min(cached or 0, inputs),
-        reasoning_tokens=min(reasoning or 0, outputs),
+        cached_tokens=min(read, inputs),
+        reasoning_tokens=min(reasoning, outputs),
         exact=exact,
+        written_tokens=max(0, min(written, inputs - read)),
     )
 
 

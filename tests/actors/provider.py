@@ -19,6 +19,7 @@ from protocol.errors import ErrorKind
 from protocol.gateway import Gateway as Decisions
 from protocol.limiter import DomainLimits
 from protocol.policies.backoff import Backoff
+from protocol.policies.budget import Budget
 from protocol.signals import ChatCall, ChildFailed, Perform, Performed
 from tests.actors.players import Player
 
@@ -118,8 +119,19 @@ class SlowCaller(Actor):
 class CallStage:
     """Supervisor, recorder, limiter, gateway and an asker; ``answers`` holds what the asker got, in order."""
 
-    def __init__(self, provider: Provider, *, seed: int | None = None, callers: int = 4, **limits: Any) -> None:
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        seed: int | None = None,
+        callers: int = 4,
+        budget: Budget | None = None,
+        prices: tuple[float, float] = (1.0, 1.0),
+        **limits: Any,
+    ) -> None:
         self.provider = provider
+        self.budget = budget or Budget()
+        self.prices = prices
         self.dispatcher = SimulatedDispatcher(seed)
         self.directory = Directory(self.dispatcher)
         self.answers: list[Any] = []
@@ -147,10 +159,11 @@ class CallStage:
 
     def _limiter(self):
         self.lives += 1
-        return Limiter(self.limits, fresh=self.lives == 1)
+        return Limiter(self.limits, budget=self.budget, fresh=self.lives == 1)
 
     def _gateway(self):
-        model = ModelInfo(key="m", provider="main", name="model", price_in=1.0, price_out=1.0)
+        price_in, price_out = self.prices
+        model = ModelInfo(key="m", provider="main", name="model", price_in=price_in, price_out=price_out)
         provider = ProviderInfo(key="main", domain="main", callers=self.callers)
         backoff = Backoff(base=0.5, factor=2.0, cap=30.0)
         decide = Decisions(models={"m": model}, providers={"main": provider}, backoff=backoff, estimate=lambda _: 10)

@@ -11,13 +11,13 @@ import pytest
 from actors import Agent, Workflow
 from actors.agent import MOST_DELIVERIES
 from actors.chatting import read_output
-from actors.testing import ActorTestKit, ScriptedModel
-from protocol import AgentMessage, ErrorKind, RoleSettings, TaskFailed
+from actors.testing import ActorTestKit, Crash, ScriptedModel
+from protocol import AgentMessage, ErrorKind, RoleSettings, TaskFailed, ids
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import Cancelled
 from protocol.errors import ErrorKind as Kind
 from protocol.plan import Plan
-from protocol.signals import Answer, CancelStep, Recalled, Restart, Returned, Stop
+from protocol.signals import Answer, CancelStep, ChatResult, Recalled, Restart, Returned, Stop
 
 
 class Echo(Agent):
@@ -48,7 +48,8 @@ def test_the_system_prompt_of_the_class_and_the_settings_reach_the_model():
     kit.ask("echo", "hi")
     (call,) = kit.model.calls
     assert [m.content for m in call.messages] == ["Be polite.", "hi"]
-    assert (call.temperature, call.max_tokens, call.timeout, call.max_retries) == (0.1, 7, 3.0, 1)
+    assert (call.request.temperature, call.request.max_tokens) == (0.1, 7)
+    assert (call.asked.timeout, call.asked.max_retries) == (3.0, 1)
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(2), KeyboardInterrupt()])
@@ -214,6 +215,15 @@ def test_a_restarted_agent_goes_on_from_the_record_and_asks_nothing_twice(crashe
     assert [call.messages[-1].content for call in kit.model.calls] == ["first", "second"]
     assert result.calls == 2
     assert len(kit.failures) == crashes
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_an_answer_is_not_lost_when_the_turn_that_gives_it_fails(at):
+    kit = ActorTestKit({"echo": said}, faults=[Crash("echo/0", at)])
+    kit.register(Echo)
+    assert kit.ask("echo", "hi").result == "re: hi"
+    assert len(kit.model.calls) == len(kit.failures) == 1
+    kit.expect_idle()
 
 
 def test_a_message_that_restarts_its_agent_again_and_again_is_poison():
@@ -448,13 +458,40 @@ def test_a_cancel_that_comes_while_the_record_is_on_its_way_is_obeyed():
     kit.expect_idle()
 
 
+@pytest.mark.parametrize("how", ["restart", "crash"])
+def test_a_cancel_that_crosses_with_a_restart_reaches_what_the_instance_before_had_asked_for(how):
+    async def waits(self, message):
+        await self.pause(1000.0)
+
+    async def asks(self, message):
+        return await self.ask("slow", message.content)
+
+    kit = ActorTestKit(faults=[Crash("mine/0", 2)] if how == "crash" else [])
+    kit.register(agent(asks))
+    kit.register(agent(waits), role="slow")
+    kit.probe()
+    kit.tell("mine/0", request())
+    kit.settle()
+    if how == "restart":
+        kit.tell("mine/0", Restart())
+    kit.tell("mine/0", CancelStep(step="run/0"))
+    kit.settle()
+    kit.expect_idle()
+    assert kit.dispatcher.next_timer() is None
+
+
 def test_an_answer_in_front_of_the_record_is_no_dead_letter():
     kit = restarting_kit()
     probe = kit.probe()
     kit.tell("mine/0", request())
     kit.settle()
     kit.tell("mine/0", Restart())
-    kit.model.actor_inbox.put(kit.model._answer(kit.model.calls[0], "early"))
+    asked = kit.model.calls[0].asked
+    early = ChatResult(reply=ChatReply(text="early"))
+    kit.tell(
+        ids.RECORDER,
+        Answer(to="mine/0", step=asked.step, kind="chat", fingerprint=asked.fingerprint, payload=early),
+    )
     kit.settle()
     kit.advance(5.0)
     assert probe.expect(Answer).payload.result == "early re: x"

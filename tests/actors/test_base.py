@@ -10,7 +10,7 @@ import pytest
 from actors.base import FOREVER, Actor, describe, in_words
 from protocol.errors import Cancelled, ErrorKind
 from protocol.messages import AgentMessage
-from protocol.signals import ChildFailed, ChildRestarted, Restart, Stop, WhoHolds
+from protocol.signals import ChildFailed, ChildRestarted, Restart, Stop
 from tests.actors.players import Player, Stage, boom, fails_on
 
 
@@ -224,8 +224,8 @@ def test_a_damaged_instance_handles_no_control_mail_in_front_of_its_own_restart(
     lives = []
     stage.spawn("a", lambda actor, message: stage.log.append((len(lives), message)) or 1 / 0, made=lives.append)
     stage.tell("a", "bad")
-    stage.tell("a", WhoHolds(reply_to="x"), Restart())
-    assert stage.log == [(1, "bad"), (2, WhoHolds(reply_to="x"))]
+    stage.tell("a", ChildRestarted(address="x"), Restart())
+    assert stage.log == [(1, "bad"), (2, ChildRestarted(address="x"))]
 
 
 def test_on_failure_runs_in_the_actor_s_turn_with_what_was_raised(stage):

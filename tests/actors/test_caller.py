@@ -96,6 +96,7 @@ class Deaf:
         self.inside.put("closed")
 
 
+@pytest.mark.waits
 def test_on_its_own_thread_a_hung_call_ends_when_it_is_aborted_from_another():
     house, line, reported = House(), Deaf(), Channel()
     try:

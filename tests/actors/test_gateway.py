@@ -6,10 +6,12 @@ from math import inf
 
 import pytest
 
+from actors import Agent
+from actors.testing import ActorTestKit, Crash
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway as Decisions
-from protocol.signals import CancelStep
+from protocol.signals import CancelStep, Restart
 from tests.actors.provider import CallStage, Provider, fault, reply
 
 # --- a call from request to answer
@@ -257,6 +259,23 @@ def test_the_limiter_takes_the_leases_of_a_dead_gateway_back():
     assert (len(stage.answers), stage.in_flight()) == (2, 0)
 
 
+@pytest.mark.parametrize("limiter_too", [False, True])
+def test_what_a_gateway_held_is_free_again_when_it_is_replaced_without_a_failure(limiter_too):
+    stage = CallStage(Provider(latency=10.0), concurrency=1)
+    stage.call()
+    stage.advance(1.0)
+    if limiter_too:  # the gateway names its lease, and is gone before the limiter reads that
+        stage.tell(ids.LIMITER, Restart())
+        while not stage.actor(ids.LIMITER).actor_inbox.data:
+            stage.dispatcher.step()
+        stage.directory.mailboxes[ids.LIMITER].suspend()
+    stage.tell(ids.GATEWAY, Restart())
+    stage.dispatcher.settle()
+    stage.directory.mailboxes[ids.LIMITER].resume()
+    stage.run()
+    assert (stage.outcomes(), stage.in_flight()) == ([("run/0", "yes")], 0)
+
+
 def test_a_new_gateway_adopts_the_callers_and_hires_none_twice():
     stage = CallStage(Provider(latency=10.0), callers=3)
     for n in range(3):
@@ -277,6 +296,20 @@ def test_what_a_caller_reports_of_an_earlier_gateways_call_is_not_taken_for_the_
     stage.crash(ids.GATEWAY)
     stage.run()
     assert stage.outcomes() == [("run/0", "yes")]
+
+
+def test_a_caller_that_fails_before_it_could_say_that_it_is_free_is_asked_again(monkeypatch):
+    monkeypatch.setattr("tests.actors.provider.FakeLine.hang_up", lambda _line: None)  # it stays deaf
+    stage = CallStage(Provider(latency=10.0), callers=1)
+    stage.call()
+    stage.advance(1.0)
+    stage.crash(ids.GATEWAY)
+    assert len(stage.actor("caller/main/0").mail) == 2  # what it was asked goes with the instance
+    stage.crash("caller/main/0")
+    stage.run()
+    assert stage.outcomes() == [("run/0", "yes")]
+    assert stage.now < 60.0
+    assert stage.actor(ids.GATEWAY)._others == set()
 
 
 def test_a_call_that_was_cancelled_while_the_gateway_was_down_is_not_asked_again():
@@ -307,6 +340,20 @@ def test_a_call_that_crashes_the_machine_is_answered_as_failed_and_the_others_go
     assert sorted(stage.outcomes()) == [("bad/0", ErrorKind.INTERNAL), ("good/0", "yes"), ("good/1", "yes")]
     assert stage.collapsed == []
     assert not stage.directory.mailboxes[ids.GATEWAY].held
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_a_call_is_answered_though_the_gateway_fails_in_the_turn_that_answers_it(at):
+    class Echo(Agent):
+        role = "echo"
+
+        async def handle(self, message):
+            return (await self.chat(message.content)).text
+
+    kit = ActorTestKit({"echo": "hello"}, faults=[Crash(ids.GATEWAY, at)])
+    kit.register(Echo)
+    assert kit.ask("echo", "hi").error_kind is ErrorKind.INTERNAL
+    kit.expect_idle()
 
 
 def test_a_gateway_that_is_given_up_is_the_end_of_the_system(monkeypatch):

@@ -22,9 +22,11 @@ TIMEOUT = 10.0
 START = StartRun(run="run", task="task", workflow="team", reply_to="desk")
 ARGUMENTS = {
     "Caller": (Mock(),),
+    "Desk": ({}, []),
     "DirectWorkflow": (START,),
     "Gateway": (Mock(),) * 4,
     "Limiter": ({},),
+    "PatientCaller": (Mock(),),
     "Supervisor": ({},),
     "TeamWorkflow": (START,),
     "TestProbe": (None,),
@@ -84,7 +86,7 @@ class Threaded:
             thread.join(timeout=TIMEOUT)
 
 
-@pytest.fixture(params=["simulated", "shared", "pinned"])
+@pytest.fixture(params=["simulated", *(pytest.param(kind, marks=pytest.mark.waits) for kind in ("shared", "pinned"))])
 def house(request):
     kinds = {"shared": SharedDispatcher, "pinned": PinnedDispatcher}
     house = Simulated() if request.param == "simulated" else Threaded(kinds[request.param]())

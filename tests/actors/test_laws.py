@@ -261,7 +261,7 @@ def play(seed: int, restarts: float = 0.0, workflow=Job) -> ActorTestKit:
     dice = Random(seed)
     kit.submit(workflow, "task", run="job")
     left = 3
-    while "job" not in kit._ended:
+    while "job" not in kit.rig.ended:
         if left and dice.random() < restarts:
             left -= 1
             kit.tell(dice.choice([address for address in ACTORS if address in kit.directory.mailboxes]), Restart())
@@ -294,8 +294,8 @@ def disturbed(seeds: range) -> None:
     for seed in seeds:
         kit = play(seed, restarts=0.03)
         assert (seed, outcome(kit)) == (seed, expected)
-        steps = Counter(call.step for call in kit.model.calls)
-        assert [step for step, times in steps.items() if times > 1] == []
+        calls = Counter((call.step, call.attempt) for call in kit.model.calls)
+        assert [call for call, times in calls.items() if times > 1] == []
         kit.expect_idle()
         assert not any(kit.directory.mailboxes[ids.SUPERVISOR].actor._decide._load.values())
 

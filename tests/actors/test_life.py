@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.directory import ROOT_RESTARTS
-from protocol.signals import ChildFailed, ChildStopped, Restart, Stop, WhoHolds
+from protocol.signals import ChildFailed, ChildRestarted, ChildStopped, Restart, Stop
 from tests.actors.players import Player, Stage, boom, fails_on
 
 
@@ -157,7 +157,7 @@ def test_a_stop_runs_the_closing_hooks_and_tells_the_parent_after_what_they_sent
     def lost(actor):
         actor.tell("boss", last_words)
 
-    last_words = WhoHolds(reply_to="a")
+    last_words = ChildRestarted(address="a")
     stage.spawn("a", lost=lost)
     stage.tell("a", Stop(reason="run ended"))
     assert stage.news == [last_words, ChildStopped(address="a", reason="run ended", failed=False)]

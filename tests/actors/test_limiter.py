@@ -6,16 +6,31 @@ import pytest
 
 from actors.limiter import Limiter
 from protocol.errors import ErrorKind
-from protocol.limiter import DomainLimits
-from protocol.signals import Acquire, Amount, Cancel, ChildFailed, ChildRestarted, Granted, Reaffirm, Refused, Settle
+from protocol.limiter import GRACE, DomainLimits
+from protocol.limiter import Limiter as Decisions
+from protocol.policies.budget import Budget
+from protocol.signals import (
+    Acquire,
+    Allow,
+    Amount,
+    Cancel,
+    ChildFailed,
+    ChildRestarted,
+    Forget,
+    Granted,
+    Reaffirm,
+    Refused,
+    Settle,
+)
 from tests.actors.players import Stage
 
 
 class Desk(Stage):
     """A stage with a limiter and a holder that writes what it gets into the log."""
 
-    def __init__(self, **limits):
+    def __init__(self, *, budget=None, **limits):
         super().__init__()
+        self.budget = budget or Budget()
         self.limits = {"main": DomainLimits(**limits)}
         self.lives = 0
         self.spawn("holder")
@@ -24,7 +39,7 @@ class Desk(Stage):
 
     def make(self):
         self.lives += 1
-        return Limiter(self.limits, fresh=self.lives == 1)
+        return Limiter(self.limits, flows={"b": 3.0}, budget=self.budget, fresh=self.lives == 1)
 
     def acquire(self, lease, **options):
         options = {"amount": Amount(input_tokens=10, output_tokens=10), "deadline": None} | options
@@ -103,9 +118,13 @@ def test_what_a_failed_holder_held_is_taken_back():
     assert desk.granted() == ["a/0#1", "b/0#1"]
 
 
-def test_a_holder_that_is_back_is_nothing_to_the_limiter():
-    desk = Desk()
+def test_what_a_holder_held_and_no_longer_names_is_taken_back():
+    desk = Desk(concurrency=1)
+    desk.ask("a/0#1")
     desk.tell("limiter", ChildRestarted(address="holder"))
+    desk.tell("limiter", Reaffirm(holder="holder", leases=()))
+    desk.ask("a/1#1")
+    assert desk.granted() == ["a/0#1", "a/1#1"]
     assert desk.dead() == []
 
 
@@ -129,8 +148,6 @@ def test_after_a_crash_nothing_is_granted_before_a_holder_has_named_its_leases()
 
 
 def test_the_step_it_failed_on_is_refused_by_the_next_instance_whatever_its_attempt(monkeypatch):
-    from protocol.limiter import Limiter as Decisions
-
     sound = Decisions.on_acquire
 
     def on_acquire(self, request, now):
@@ -146,3 +163,56 @@ def test_the_step_it_failed_on_is_refused_by_the_next_instance_whatever_its_atte
     desk.dispatcher.run(until=10.0)
     assert desk.granted() == ["good/0#1"]
     assert desk.lives == 2
+
+
+# --- shares and money
+
+
+def test_flows_get_their_shares():
+    desk = Desk(concurrency=1)
+    desk.ask("x/0#1")
+    for n in range(4):
+        for flow in "ab":
+            desk.ask(f"{flow}/{n}#1", flow=flow)
+    for n in range(4):
+        desk.tell("limiter", Settle(lease=desk.granted()[n]))
+    assert sorted(lease[0] for lease in desk.granted()[1:]) == ["a", "b", "b", "b"]
+
+
+def test_a_lease_that_its_holder_never_settles_expires_and_is_a_dead_letter():
+    desk = Desk(concurrency=1)
+    desk.ask("a/0#1", deadline=5.0)
+    desk.ask("a/1#1")
+    desk.dispatcher.advance(5.0 + GRACE + 0.1)
+    assert desk.granted() == ["a/0#1", "a/1#1"]
+    assert [letter.reason for letter in desk.directory.dead] == ["holder never settled this lease"]
+
+
+def test_a_run_is_bounded_until_it_is_forgotten():
+    desk = Desk()
+    desk.tell("limiter", Allow(run="a", nano_usd=100))
+    desk.ask("a/0#1", amount=Amount(nano_usd=101))
+    assert desk.refused() == [("a/0#1", ErrorKind.BUDGET)]
+    desk.tell("limiter", Forget(run="a"))
+    desk.ask("a/1#1", amount=Amount(nano_usd=101))
+    assert desk.granted() == ["a/1#1"]
+
+
+def test_what_was_spent_is_known_to_the_next_instance():
+    desk = Desk(budget=Budget(100))
+    desk.ask("a/0#1", amount=Amount(nano_usd=80))
+    crash(desk)
+    desk.ask("a/1#1", amount=Amount(nano_usd=80))
+    desk.tell("limiter", Settle(lease="a/0#1"), Reaffirm(holder="holder", leases=()))
+    assert (desk.granted(), desk.refused()) == (["a/0#1"], [("a/1#1", ErrorKind.BUDGET)])
+
+
+def test_a_settlement_that_it_failed_on_counts_as_spent(monkeypatch):
+    def on_settle(_self, _settle, _now):
+        raise ZeroDivisionError
+
+    desk = Desk(budget=Budget(100))
+    desk.ask("a/0#1", amount=Amount(nano_usd=80))
+    monkeypatch.setattr(Decisions, "on_settle", on_settle)
+    desk.tell("limiter", Settle(lease="a/0#1"))
+    assert (desk.budget.total.spent, desk.budget.total.reserved) == (80, 0)

@@ -14,16 +14,17 @@ from actors.base import Actor, Timed
 from actors.directory import Directory
 from actors.mailbox import Begin, Mailbox
 from actors.simulation import SimulatedDispatcher
+from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage
-from protocol.signals import Answer, Restart, Returned, Stop, WhoHolds
+from protocol.signals import Answer, ChildRestarted, Restart, Returned, Stop, TaskSettled
 
 ANSWER = Answer(to="a", step="run/0", kind="call", fingerprint="", payload=Returned())
 SENDERS = 4
 
 
-def request(reply_to=None):
-    return AgentMessage(message_id="run/0", sender="s", recipient="r", content="c", reply_to=reply_to)
+def request(**fields):
+    return AgentMessage(**{"message_id": "run/0", "sender": "s", "recipient": "r", "content": "c"} | fields)
 
 
 @pytest.fixture
@@ -70,7 +71,7 @@ def taken(mailbox):
 
 
 def test_control_is_taken_before_data_and_each_lane_keeps_its_order(mailbox):
-    first, second = WhoHolds(reply_to="x"), WhoHolds(reply_to="y")
+    first, second = ChildRestarted(address="x"), ChildRestarted(address="y")
     for item in (1, first, 2, second):
         mailbox.put(item)
     assert taken(mailbox) == [first, second, 1, 2]
@@ -129,6 +130,7 @@ def test_a_seal_between_append_and_look_loses_nothing_and_counts_once(mailbox):
     assert [letter.message for letter in mailbox.directory.dead] == [1]
 
 
+@pytest.mark.waits
 @pytest.mark.usefixtures("impatient")
 def test_senders_and_a_seal_in_other_threads_lose_nothing(mailbox):
     def send(sender):
@@ -155,6 +157,7 @@ def test_a_drain_that_finds_an_item_gone_looks_on_for_the_others(mailbox):
     assert [letter.message for letter in mailbox.directory.dead] == [1]
 
 
+@pytest.mark.waits
 @pytest.mark.usefixtures("impatient")
 def test_the_first_senders_of_a_lane_agree_on_one_lane():
     for _ in range(100):
@@ -172,6 +175,15 @@ def test_a_dead_letter_log_that_raises_does_not_reach_the_sender(mailbox):
     mailbox.put(1)
     letter = mailbox.directory.dead.pop()
     assert (letter.reason, letter.message.message) == ("OSError: the disk is full", 1)
+
+
+@pytest.mark.parametrize("items", [(1, 2), (Stop(reason="x"), Stop())])
+def test_what_is_put_back_comes_first_in_its_lane_with_a_token_of_its_own(mailbox, tokens, items):
+    first, second = items
+    mailbox.put(second)
+    mailbox.put_back(first)
+    assert [mailbox.take(), mailbox.take()] == [first, second]
+    assert tokens == [mailbox, mailbox]
 
 
 # --- a cap refuses new requests only
@@ -195,7 +207,15 @@ def test_a_request_refused_through_a_ref_fails_its_ask(mailbox):
         future.get(timeout=0)
 
 
-@pytest.mark.parametrize("item", [ANSWER, Timed("key", 1), Stop(), Envelope("an ask of ours")])
+def test_a_supervisor_hears_of_a_refused_request_since_it_has_booked_it(mailbox):
+    supervisor = Mailbox()
+    mailbox.directory.mailboxes[ids.SUPERVISOR] = supervisor
+    mailbox.cap = 0
+    mailbox.put(request())
+    assert supervisor.take() == TaskSettled(agent="a", step="run/0")
+
+
+@pytest.mark.parametrize("item", [ANSWER, Timed("key", 1), Stop(), Envelope("an ask of ours"), request(attempt=1)])
 def test_answers_timers_and_control_are_never_refused(mailbox, item):
     mailbox.cap = 0
     mailbox.put(item)
@@ -208,7 +228,7 @@ def test_answers_timers_and_control_are_never_refused(mailbox, item):
 def test_a_suspended_mailbox_owes_its_tokens_and_gives_them_back(mailbox, tokens):
     mailbox.actor = object()
     mailbox.put(1)
-    mailbox.put(WhoHolds(reply_to="x"))
+    mailbox.put(ChildRestarted(address="x"))
     mailbox.suspend()
     while tokens:
         tokens.pop()
@@ -220,7 +240,7 @@ def test_a_suspended_mailbox_owes_its_tokens_and_gives_them_back(mailbox, tokens
 
 def test_the_verdict_passes_what_waits_before_it_and_the_rest_keeps_its_order(mailbox):
     mailbox.actor = object()
-    first, second = WhoHolds(reply_to="x"), WhoHolds(reply_to="y")
+    first, second = ChildRestarted(address="x"), ChildRestarted(address="y")
     for item in (1, first, second, Restart(), Stop()):
         mailbox.put(item)
     mailbox.suspend()

@@ -6,7 +6,7 @@ import pytest
 
 from actors import Agent
 from actors.simulation import EPOCH
-from actors.testing import ActorTestKit
+from actors.testing import ActorTestKit, Crash
 from protocol import AgentMessage, ids
 from protocol.signals import Answer, Elapsed, Forget, Recall, Recalled, Restart, Returned
 
@@ -103,6 +103,14 @@ def test_the_answer_that_a_recorder_failed_on_is_recorded_by_the_next(kit, probe
     assert len(kit.failures) == 1
 
 
+def test_what_a_recorder_failed_on_is_taken_up_in_front_of_what_came_since():
+    kit = ActorTestKit(faults=[Crash(ids.RECORDER, 1)])
+    probe = kit.probe()
+    say(kit, Recall(conversation="run", reply_to=probe.address), Forget(run="run"))
+    assert isinstance(probe.expect(Recalled), Recalled)
+    assert kept(kit) == []
+
+
 def test_what_it_has_no_use_for_is_a_dead_letter_and_no_failure(kit):
     say(kit, "hello")
     assert [letter.message for letter in kit.dead_letters] == ["hello"]
@@ -122,6 +130,12 @@ def test_a_run_that_is_started_again_under_its_old_id_is_recorded_again(kit, pro
     assert [each.step for each in recall(kit, probe, "run").answers] == ["run/0"]
 
 
+def test_what_lay_inside_a_run_that_has_ended_has_nothing_left_to_do_also_for_a_restarted_recorder(kit, probe):
+    say(kit, Recall(conversation="run", reply_to="probe"), Forget(run="run"), Restart())
+    assert recall(kit, probe, "run/1").answered
+    assert not recall(kit, probe, "told/echo/0#1").answered
+
+
 @pytest.mark.parametrize("correlation_id", ["", "somewhere"])
 def test_what_was_told_and_not_asked_leaves_no_record_behind(correlation_id):
     class Chatty(Agent):
@@ -136,6 +150,13 @@ def test_what_was_told_and_not_asked_leaves_no_record_behind(correlation_id):
         kit.tell(to, AgentMessage(sender="x", recipient="chatty", content="hi", correlation_id=correlation_id))
     kit.settle()
     assert len(kit.model.calls) == 2
+    assert kept(kit) == []
+
+
+def test_what_is_late_for_what_was_told_is_not_kept_nor_done_again_also_after_a_restart(kit, probe):
+    say(kit, Forget(run="told/echo/0#1"), Restart(), answer("told/echo/0#1/0/0"))
+    assert probe.expect(Answer).step == "told/echo/0#1/0/0"
+    assert recall(kit, probe, "told/echo/0#1/1").answered
     assert kept(kit) == []
 
 

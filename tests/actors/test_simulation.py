@@ -2,11 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
 
-from actors.simulation import EPOCH, MICROS
+from actors import TeamWorkflow, Workflow
+from actors.coder import Coder
+from actors.directory import Directory
+from actors.orchestrator import Orchestrator
+from actors.reviewer import Reviewer
+from actors.simulation import EPOCH, MICROS, SimulatedDispatcher
+from actors.testing import ActorTestKit
+from protocol import ids
+from protocol.codec import NotCodable
+from protocol.plan import Plan, Review
+from protocol.signals import ChildFailed
 from tests.actors.players import Stage
 
 
@@ -123,3 +141,169 @@ def test_time_is_kept_in_whole_microseconds(seconds):
     alarm(stage, *seconds)
     stage.dispatcher.run()
     assert [at for _, at in stage.log] == sorted(round(each * MICROS) / MICROS for each in dict.fromkeys(seconds))
+
+
+# --- wire: as if every receiver were on another machine
+
+
+class Note(Struct, frozen=True, kw_only=True, tag=True):
+    text: str
+    anything: object = None
+
+
+class Wired(Stage):
+    def __init__(self) -> None:
+        super().__init__(None)
+        self.dispatcher = SimulatedDispatcher(None, wire=True)
+        boss = self.mailbox("boss").spec
+        self.directory = Directory(self.dispatcher)
+        self.directory.spawn(boss)
+
+    def says(self, *messages) -> None:
+        """Let an actor send *messages* to ``b`` in one turn."""
+        self.spawn("b")
+        self.spawn("a", lambda actor, _: [actor.tell("b", message) for message in messages])
+        self.tell("a", "go")
+
+
+def test_with_wire_the_receiver_gets_a_message_of_its_own():
+    stage, sent = Wired(), Note(text="t", anything={"list": [1]})
+    stage.says(sent, "text", 7)
+    assert stage.log == [sent, "text", 7]
+    assert stage.log[0].anything is not sent.anything
+
+
+def test_with_wire_what_is_declared_as_anything_arrives_as_json_has_it():
+    stage = Wired()
+    stage.says(Note(text="t", anything=(1, Note(text="inner"))))
+    assert stage.log == [Note(text="t", anything=[1, {"type": "Note", "text": "inner", "anything": None}])]
+
+
+def test_with_wire_a_message_that_cannot_cross_fails_its_senders_turn_and_nothing_of_it_leaves():
+    stage = Wired()
+    stage.says(Note(text="one"), Note(text="two", anything=print))
+    assert stage.log == []
+    failed = stage.heard(ChildFailed)
+    assert [news.address for news in failed] == ["a"]
+    assert failed[0].error.startswith("NotCodable: Note cannot be sent to another machine: Encoding objects of type")
+
+
+def test_without_wire_the_same_message_arrives():
+    stage, sent = Stage(), Note(text="t", anything=print)
+    stage.spawn("b")
+    stage.tell("b", sent)
+    assert stage.log[0] is sent
+    assert stage.dispatcher.across(sent) is sent
+
+
+def test_with_wire_what_comes_from_outside_can_be_tried_before_it_is_sent():
+    with pytest.raises(NotCodable, match=r"^Note cannot be sent to another machine"):
+        Wired().dispatcher.across(Note(text="t", anything=print))
+
+
+def test_with_wire_a_stop_that_an_actor_sends_itself_is_no_message():
+    stage = Wired()
+    stage.spawn("a", lambda actor, _: actor.stop())
+    stage.tell("a", "go")
+    assert "a" not in stage.directory.mailboxes
+
+
+def team(seed=1, workflow=TeamWorkflow, **options) -> tuple[ActorTestKit, str]:
+    """Run a team with one rejected draft on a kit whose dispatcher is made with *options*."""
+    reviews = [Review(issues=("bad",), score=2, approved=False)] + [Review(issues=(), score=9, approved=True)] * 3
+    script = {"orchestrator": Plan(subtasks=("a", "b")), "coder": lambda _: "code", "reviewer": reviews}
+    kit = ActorTestKit(script, stage=SimulatedDispatcher(seed, **options))
+    for agent in (Orchestrator, Coder, Reviewer):
+        kit.register(agent)
+    output = kit.run(workflow, "Write a client, a server, tests, docs and a parser with retries.", run="run").output
+    return kit, output
+
+
+def test_a_whole_team_works_across_the_wire():
+    _, plain = team()
+    kit, wired = team(wire=True)
+    assert wired == plain
+    assert kit.failures == []
+    assert plain.count("code") >= 2
+
+
+class Blocking(Workflow):
+    async def run(self, task):
+        return await self.call(len, task)
+
+
+def test_functions_for_the_workers_stay_in_their_process():
+    kit, output = team(workflow=Blocking, wire=True)
+    assert (output, kit.failures) == ("64", [])
+
+
+# --- the trace
+
+
+def traced(seed=1) -> list[bytes]:
+    lines: list[bytes] = []
+    team(seed, trace=lines.append)
+    return lines
+
+
+def test_the_trace_has_a_line_of_json_for_each_delivered_message():
+    lines: list[bytes] = []
+    kit, _ = team(trace=lines.append)
+    assert len(lines) == kit.dispatcher.turns
+    decoded = [msgspec.json.decode(line) for line in lines]
+    assert all(line.endswith(b"\n") and line.count(b"\n") == 1 for line in lines)
+    assert {receiver for _, receiver, _, _ in decoded} >= {ids.SUPERVISOR, ids.RECORDER, "coder/0", "workflow/run"}
+    assert [name for _, receiver, name, _ in decoded if receiver == "workflow/run"][:2] == ["Begin", "Recalled"]
+
+
+def test_law_9_the_same_seed_gives_the_same_trace_and_another_seed_another_one():
+    assert traced(1) == traced(1)
+    assert traced(1) != traced(2)
+
+
+def test_a_trace_tells_a_timer_from_a_message_and_holds_the_virtual_time():
+    lines: list[bytes] = []
+    stage = Stage()
+    stage.dispatcher = SimulatedDispatcher(trace=lines.append)
+    stage.directory = Directory(stage.dispatcher)
+    alarm(stage, 1.5)
+    stage.dispatcher.run()
+    assert lines[-1] == b'[1500000,"alarm","str timer 1.5","after 1.5"]\n'
+
+
+def test_what_depends_on_the_process_does_not_stand_in_a_trace():
+    lines: list[bytes] = []
+    stage = Stage(None)
+    stage.dispatcher = SimulatedDispatcher(None, trace=lines.append)
+    boss = stage.mailbox("boss").spec
+    stage.directory = Directory(stage.dispatcher)
+    stage.directory.spawn(boss)
+    dear = object()
+    stage.spawn("a", lambda _, message: (_ for _ in ()).throw(ValueError(f"about {dear!r}")))
+    stage.tell("a", {"set": {"b", "a"}, "function": print, "dear": dear, "text": "\ud800"})
+    stage.tell("a", {"z": {"b", "a"}, "function": print, "dear": dear})
+    text = b"".join(lines)
+    assert b'[0,"\'a\'","\'dict\'","<UnicodeEncodeError>"]' in text
+    assert b'{"dear":"<object>","function":"<builtin_function_or_method>","z":["a","b"]}' in text
+    assert b'"error":"ValueError: about <object object at 0x>"' in text
+    assert b"Traceback" not in text
+
+
+SCRIPT = """
+import hashlib
+from tests.actors.test_simulation import traced
+print(hashlib.sha256(b"".join(traced())).hexdigest())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_law_9_a_trace_is_the_same_in_processes_of_other_hash_seeds():
+    def digest(seed: str) -> str:
+        environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": "."}
+        root = Path(__file__).parents[2]
+        command = [sys.executable, "-c", SCRIPT]
+        done = subprocess.run(command, env=environment, cwd=root, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    assert digest("1") == digest("2") == hashlib.sha256(b"".join(traced())).hexdigest()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from actors import Agent, Workflow
 from actors.agent import agent_spec
 from actors.supervisor import LOST_VERDICT, Register, Supervisor
-from actors.testing import ActorTestKit, ScriptedModel
-from protocol import AgentMessage, ErrorKind
-from protocol.ids import DESK, SUPERVISOR, workflow_address
-from protocol.signals import Answer, Restart, StartRun
+from actors.testing import ActorTestKit, Crash, ScriptedModel
+from protocol import AgentMessage, ErrorKind, TaskFailed
+from protocol.ids import DESK, RECORDER, SUPERVISOR, workflow_address
+from protocol.signals import Answer, CancelRun, CancelStep, ChildStopped, Restart, RunEnded, StartRun, Stop
 from tests.actors.players import Player, fails_on
 
 
@@ -30,8 +31,8 @@ def said(call) -> str:
     return f"re: {call.messages[-1].content}"
 
 
-def kit_with(latency: float = 1.0, instances: int = 1) -> ActorTestKit:
-    kit = ActorTestKit(ScriptedModel({"echo": said}, latency=latency))
+def kit_with(latency: float = 1.0, instances: int = 1, **options) -> ActorTestKit:
+    kit = ActorTestKit(ScriptedModel({"echo": said}, latency=latency), **options)
     kit.register(Echo, instances=instances)
     return kit
 
@@ -214,6 +215,131 @@ def test_what_a_supervisor_failed_on_is_answered_by_the_next(monkeypatch, what):
     assert (answered.success, answered.error_kind) == (False, ErrorKind.INTERNAL)
 
 
+class GivesUp(Workflow):
+    """Has the supervisor hear of a task, its cancel, its end, a run's cancel and its end: messages 2 to 7."""
+
+    async def run(self, task: str) -> str:
+        try:
+            await self.ask("echo", task, timeout=2.0)
+        except TaskFailed:
+            await self.pause(1000.0)
+
+
+@pytest.mark.parametrize("at", [4, 5, 6, 7])
+def test_a_cancel_or_an_end_that_a_supervisor_failed_on_is_heard_by_the_next(at):
+    kit = kit_with(latency=9.0, faults=[Crash(SUPERVISOR, at)])
+    run = kit.submit(GivesUp, "x")
+    kit.advance(5.0)
+    kit.cancel(run)
+    kit.settle()
+    assert kit.result(run).error_kind is ErrorKind.CANCELLED
+    assert kit.dispatcher.fired == (Crash(SUPERVISOR, at),)
+    assert len(kit.model.cancelled) == 1
+    assert list(kit.directory.mailboxes[RECORDER].held) == []
+    kit.expect_idle()
+
+
+def test_a_supervisor_that_failed_on_the_end_of_a_given_up_workflow_ends_its_run():
+    kit = kit_with(faults=[Crash(SUPERVISOR, 2)])
+    kit.tell(SUPERVISOR, ChildStopped(address=workflow_address("run"), reason="too often", failed=True))
+    assert kit.result("run", seconds=1.0).error == "its workflow failed too often: too often"
+
+
+class Patient(Agent):
+    """Works until it is cancelled."""
+
+    role = "echo"
+
+    async def handle(self, message: AgentMessage) -> None:
+        await self.pause(1000.0)
+
+
+def patient_kit(**options) -> ActorTestKit:
+    kit = ActorTestKit(**options)
+    kit.register(Patient, instances=2)
+    return kit
+
+
+def suspended(kit, *addresses: str) -> None:
+    for address in addresses:
+        kit.directory.mailboxes[address].suspend()
+
+
+def resumed(kit, *addresses: str) -> None:
+    for address in addresses:
+        kit.directory.mailboxes[address].resume()
+    kit.settle()
+
+
+@pytest.mark.parametrize("crash", [False, True])
+def test_a_cancel_in_front_of_what_an_agent_names_is_obeyed(crash):
+    kit = patient_kit(faults=[Crash("echo/0", 2)] if crash else [])
+    kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    suspended(kit, "echo/0")
+    kit.restart(SUPERVISOR)
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    resumed(kit, "echo/0")
+    assert len(kit.failures) == crash
+    kit.expect_idle()
+
+
+def test_a_task_that_was_routed_but_not_taken_before_a_restart_is_found_by_its_cancel():
+    kit = patient_kit()
+    kit.probe()
+    suspended(kit, "echo/0")
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    kit.restart(SUPERVISOR)
+    resumed(kit, "echo/0")
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    kit.expect_idle()
+
+
+@pytest.mark.parametrize(
+    ("last", "holders"), [("named", ["echo/0"]), ("restarted", ["echo/0"]), ("cancelled", []), ("gone", [])]
+)
+def test_what_is_asked_again_waits_for_those_who_may_hold_it_through_another_restart(last, holders):
+    kit = patient_kit()
+    kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    suspended(kit, "echo/0")
+    kit.restart(SUPERVISOR)
+    kit.tell(SUPERVISOR, replace(request(), attempt=1))
+    kit.settle()
+    assert list(kit.directory.mailboxes[SUPERVISOR].held) == ["run/0"]
+    if last == "restarted":
+        kit.restart(SUPERVISOR)
+    elif last == "cancelled":
+        kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    elif last == "gone":
+        kit.tell("echo/0", Stop())
+    resumed(kit, "echo/0")
+    assert not kit.directory.mailboxes[SUPERVISOR].held
+    assert [box.address for box in kit.directory.mailboxes.values() if "run/0" in (box.held or {})] == holders
+    assert list(decisions(kit)._holders.values()) == holders
+
+
+def test_what_was_told_leaves_nothing_behind_about_where_it_asked():
+    class Asks(Agent):
+        role = "asks"
+
+        async def handle(self, message: AgentMessage) -> str:
+            return await self.ask("echo", message.content)
+
+    kit = kit_with(instances=2)
+    kit.register(Asks)
+    for _ in range(2):
+        kit.tell(SUPERVISOR, AgentMessage(sender="test", recipient="asks", content="x"))
+    kit.settle()
+    assert sorted(decisions(kit)._load.values()) == [0, 1, 1]  # not both with the same
+    assert decisions(kit)._sticky == {}
+
+
 def test_a_workflow_is_found_again_by_its_address():
     kit = kit_with()
     run = kit.submit(Ask, "x")
@@ -221,4 +347,66 @@ def test_a_workflow_is_found_again_by_its_address():
     assert workflow_address(run) in kit.directory.mailboxes
     kit.result(run)
     kit.settle()
+    assert workflow_address(run) not in kit.directory.mailboxes
+
+
+@pytest.mark.parametrize("taken", [True, False], ids=["the agent has begun", "the request lies in its mailbox"])
+def test_a_cancel_that_meets_a_supervisor_in_restart_reaches_whoever_holds_the_step(taken):
+    kit = kit_with()
+    kit.probe()
+    agent = kit.directory.mailboxes["echo/0"]
+    if not taken:
+        agent.suspend()  # it is busy, say
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    kit.tell(SUPERVISOR, Restart())
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    agent.resume()
+    kit.settle()
+    assert agent.held == {}
+    assert kit.model.under_way == set()
+
+
+def fails_once(monkeypatch, kind):
+    """Let the supervisor fail in the next turn in which it handles a *kind*, when all is done and nothing has left."""
+    handle, errors = Supervisor.on_receive, [OSError("our own bug")]
+
+    def troubled(self, message):
+        answer = handle(self, message)
+        if isinstance(message, kind) and errors:
+            raise errors.pop()
+        return answer
+
+    monkeypatch.setattr(Supervisor, "on_receive", troubled)
+
+
+def test_a_cancel_that_a_supervisor_failed_on_reaches_whoever_holds_the_step(monkeypatch):
+    kit = kit_with()
+    kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    fails_once(monkeypatch, CancelStep)
+    kit.tell(SUPERVISOR, CancelStep(step="run/0"))
+    kit.settle()
+    assert kit.model.under_way == set()
+    kit.expect_idle()
+
+
+def test_a_cancelled_run_ends_when_the_supervisor_failed_on_the_cancel(monkeypatch):
+    kit = kit_with(latency=9.0)
+    run = kit.submit(Ask, "x")
+    kit.settle()
+    fails_once(monkeypatch, CancelRun)
+    kit.cancel(run)
+    assert kit.result(run, seconds=1.0).error_kind is ErrorKind.CANCELLED
+
+
+def test_a_run_whose_end_a_supervisor_failed_on_is_forgotten_all_the_same(monkeypatch):
+    kit = kit_with()
+    run = kit.submit(Ask, "x")
+    kit.settle()
+    fails_once(monkeypatch, RunEnded)
+    assert kit.result(run).success
+    kit.expect_idle()
     assert workflow_address(run) not in kit.directory.mailboxes

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from actors import Coder, Orchestrator, Reviewer, TeamWorkflow
 from actors.team import TeamRules
-from actors.testing import ActorTestKit, ScriptedModel
+from actors.testing import ActorTestKit, ModelInfo, ScriptedModel, bad_request, reply
 from protocol import ErrorKind
 from protocol.chat import CallFailure, ChatReply
 from protocol.plan import Check, Plan, Review, Rubric
@@ -102,7 +103,7 @@ def test_without_a_rubric_the_reviewer_is_asked_for_a_whole_review():
     kit.register(Coder)
     kit.register(Reviewer, settings=RoleSettings(prompt="Review: {draft}", rubric=False))
     assert run(kit, plan="never").success
-    assert kit.model.calls[-1].schema.name == "Review"
+    assert b'"score"' in bytes(kit.model.calls[-1].request.schema.schema)
 
 
 def test_a_draft_cannot_end_the_place_where_drafts_stand():
@@ -142,13 +143,18 @@ def test_without_the_guard_a_repeated_draft_is_reviewed_and_ends_the_rounds():
 
 
 def test_a_draft_stops_at_its_share_of_the_money_with_the_best():
-    kit = kit_with(orchestrator=Plan(subtasks=("a",)), reviewer=[BAD, GOOD])
-    kit.model.cost = 1_000_000_000
-    result = run(kit, budget_usd=3.0)
-    assert (result.accepted[0].note, result.success) == ("kept as the best: dear", True)
-    kit = kit_with(orchestrator=Plan(subtasks=("a",)), reviewer=[BAD, GOOD])
-    kit.model.cost = 1_000_000_000
-    assert run(kit, budget_usd=4.0).accepted[0].accepted
+    def spending(budget: float):
+        told = [reply(msgspec.json.encode(said).decode(), input_tokens=0, output_tokens=1) for said in (BAD, GOOD)]
+        drafts = [reply(text, input_tokens=0, output_tokens=1) for text in ("first", "second")]
+        dollar = ModelInfo(key="auto", provider="main", name="m", price_in=0.0, price_out=1e9)
+        kit = ActorTestKit({"coder": drafts, "reviewer": told}, models=(dollar,))
+        kit.register(Coder)
+        kit.register(Reviewer)
+        return run(kit, plan="never", budget_usd=budget)
+
+    stopped = spending(3.0)
+    assert (stopped.accepted[0].note, stopped.success, stopped.output) == ("kept as the best: dear", True, "first")
+    assert spending(4.0).accepted[0].accepted
 
 
 def test_a_round_that_would_take_longer_than_is_left_is_not_begun():
@@ -159,7 +165,7 @@ def test_a_round_that_would_take_longer_than_is_left_is_not_begun():
 
 def test_a_revision_that_was_cut_keeps_the_best_and_one_the_provider_failed_does_not():
     cut = ChatReply(text="sec", finish_reason="length")
-    for answer, success in ((cut, True), (BROKEN, False)):
+    for answer, success in ((cut, True), (bad_request(), False)):
         result = run(kit_with(orchestrator=Plan(subtasks=("a",)), coder=["first", answer], reviewer=BAD))
         assert (result.success, result.output) == (success, "first")
 
@@ -186,7 +192,8 @@ def test_a_failed_plan_falls_back_to_one_coder_with_the_whole_task():
     result = run(kit_with(orchestrator=BROKEN))
     assert result.success
     assert result.output == f"draft of Implement: {TASK}"
-    assert result.error == "no plan (the server is down); one coder did the whole task"
+    assert [a.note for a in result.accepted] == ["no plan (the server is down): one coder does the whole task"]
+    assert result.error is None
     assert [r.success for r in result.results] == [False, True, True]
 
 
@@ -196,7 +203,7 @@ def test_a_subtask_whose_coder_fails_for_good_fails_the_run_and_keeps_the_others
 
     result = run(kit_with(coder=coder))
     assert not result.success
-    assert result.error == "1 of 3 subtasks have no finished draft: b: the server is down"
+    assert result.error == "1 of 3 subtasks has no finished draft: b: the server is down"
     assert "## a" in result.output
     assert "## c" in result.output
     assert "## b" not in result.output
@@ -224,8 +231,19 @@ def test_a_model_that_knows_no_json_is_read_as_text():
 def test_subtasks_past_the_cap_are_merged_and_the_result_says_so():
     result = run(kit_with(), max_subtasks=2)
     assert [a.subtask for a in result.accepted] == ["a", "b; c"]
-    assert "more than 2 subtasks" in result.error
-    assert result.success
+    assert [a.note for a in result.accepted] == [
+        "",
+        "the plan had more than 2 subtasks: the further ones were merged into this",
+    ]
+    assert (result.success, result.error) == (True, None)
+
+
+def test_a_note_on_the_plan_does_not_hide_what_went_wrong():
+    result = run(kit_with(orchestrator=BROKEN, coder=BROKEN))
+    assert [a.note for a in result.accepted] == [
+        "no plan (the server is down): one coder does the whole task; the server is down"
+    ]
+    assert result.error == f"1 of 1 subtasks has no finished draft: {TASK}: the server is down"
 
 
 def test_the_planner_is_told_into_how_many_subtasks_to_split():
@@ -258,7 +276,7 @@ def test_a_subtask_that_is_still_too_large_is_split_once_more():
 def test_splitting_is_bounded_and_a_split_that_fails_leaves_the_subtask_whole():
     kit = kit_with(orchestrator=[Plan(subtasks=("a", LARGE)), Plan(subtasks=(LARGE,))])
     assert [a.subtask for a in run(kit).accepted] == ["a", LARGE]
-    kit = kit_with(orchestrator=[Plan(subtasks=("a", LARGE)), BROKEN])
+    kit = kit_with(orchestrator=[Plan(subtasks=("a", LARGE)), bad_request()])
     assert [a.subtask for a in run(kit).accepted] == ["a", LARGE]
     kit = kit_with(orchestrator=[Plan(subtasks=("a", LARGE)), Plan(subtasks=tuple("qrstuv"))])
     assert [a.subtask for a in run(kit, max_subtasks=4).accepted] == ["a", "q", "r", "s; t; u; v"]

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 import pytest
 
 from actors import Agent, Workflow
-from actors.testing import ActorTestKit
-from actors.worker import CREW, MOST_WORKERS, WORKER, RunFunction, Worker
+from actors.testing import ActorTestKit, Crash, Lose
+from actors.worker import CREW, MOST_WORKERS, WORKER, Crew, FunctionDone, RunFunction, Worker
 from protocol import AgentMessage, ErrorKind, TaskFailed
 from protocol.ids import workflow_address
 from protocol.plan import Plan
-from protocol.signals import Answer, CancelStep, Restart
+from protocol.signals import Answer, CancelStep, ChildFailed, ChildRestarted, Restart
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 @pytest.fixture
@@ -115,6 +119,110 @@ def test_a_worker_that_fails_fails_its_function_and_works_on(kit, monkeypatch):
     kit.settle()
     assert bytes(probe.expect(Answer).payload.value) == b"2"
     assert tasks(kit) == 0
+
+
+def troubled(monkeypatch, name: str, when: Callable[[], bool]) -> None:
+    """Let the crew fail after its method *name* has done all it does, as long as *when* says so."""
+    method = getattr(Crew, name)
+
+    def fails(self, *args):
+        method(self, *args)
+        if when():
+            raise OSError("our own bug")
+
+    monkeypatch.setattr(Crew, name, fails)
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_crew_that_fails_in_the_turn_in_which_it_hands_out_a_function_hands_it_out_again(kit, monkeypatch, times):
+    probe, ran, failures = kit.probe(), [], list(range(times))
+    troubled(monkeypatch, "_hand_out", lambda: bool(failures and failures.pop() + 1))
+    kit.tell(CREW, function(ran.append, 1))
+    kit.advance(10.0)
+    assert [message.step for message in probe.received] == ["run/0"]
+    assert ran == [1]
+    assert len(kit.failures) == times
+    kit.expect_idle()
+
+
+@pytest.mark.parametrize("kind", [RunFunction, FunctionDone, CancelStep, ChildFailed, ChildRestarted])
+@pytest.mark.parametrize("seed", range(5))
+def test_a_crew_that_fails_on_a_message_answers_every_function_once_all_the_same(monkeypatch, kind, seed):
+    kit = ActorTestKit(seed=seed)
+    probe, ran, failures, broken = kit.probe(), [], [1], [OSError("broken")]
+    handle, work = Crew.on_receive, Worker.on_receive
+
+    def fails_on_kind(self, message):
+        handle(self, message)
+        if isinstance(message, kind) and failures:
+            raise OSError(f"our own bug {failures.pop()}")
+
+    def fails_on_three(self, message):
+        if message.step == "run/3" and broken:
+            raise broken.pop()
+        work(self, message)
+
+    once = [1]
+    troubled(monkeypatch, "setup", lambda: bool(once and once.pop()))  # the next instance fails at its beginning
+    monkeypatch.setattr(Crew, "on_receive", fails_on_kind)
+    monkeypatch.setattr(Worker, "on_receive", fails_on_three)
+    for n in range(20):
+        kit.tell(CREW, function(ran.append, n, step=f"run/{n}"))
+    kit.tell(CREW, CancelStep(step="nobody's"))
+    kit.advance(10.0)
+    assert failures == once == broken == []
+    assert sorted(answer.step for answer in probe.received) == sorted(f"run/{n}" for n in range(20))
+    assert [answer.step for answer in probe.received if answer.payload.error] == ["run/3"]
+    assert sorted(ran) == [n for n in range(20) if n != 3]
+    kit.expect_idle()
+
+
+@pytest.mark.parametrize("at", [1, 2])
+def test_a_crew_that_fails_in_the_turn_that_takes_or_answers_a_function_has_it_answered(at):
+    kit = ActorTestKit(faults=[Crash(CREW, at)])
+    probe = kit.probe()
+    kit.tell(CREW, function(len, "ab"))
+    kit.advance(1.0)
+    assert bytes(probe.expect(Answer).payload.value) == b"2"
+    assert tasks(kit) == 0
+
+
+def test_a_crew_that_fails_on_the_news_of_a_failed_worker_fails_its_function():
+    kit = ActorTestKit(faults=[Crash(f"{WORKER}0", 1), Crash(CREW, 2)])
+    probe = kit.probe()
+    kit.tell(CREW, function(len, "ab"))
+    kit.advance(1.0)
+    assert probe.expect(Answer).payload.error_kind is ErrorKind.INTERNAL
+    assert tasks(kit) == 0
+
+
+def test_a_worker_that_is_restarted_with_a_function_in_its_mail_is_busy(kit):
+    probe, ran = kit.probe(), []
+    kit.tell(CREW, function(ran.append, 0))
+    kit.settle()
+    kit.tell(CREW, function(ran.append, 1, step="run/1"))
+    for _ in range(2):  # the crew, then the worker's restart in front of its mail
+        kit.tell(f"{WORKER}0", Restart())
+        kit.dispatcher.step()
+    kit.tell(CREW, function(ran.append, 2, step="run/2"))
+    kit.settle()
+    assert sorted(ran) == [0, 1, 2]
+    assert len(kit.actor(CREW)._free()) == len(set(kit.actor(CREW)._free())) == len(kit.actor(CREW)._hired)
+    assert len(probe.received) == 3
+
+
+def test_a_worker_that_is_gone_leaves_its_place_to_another():
+    kit = ActorTestKit(faults=[Lose(f"{WORKER}0", 1)])
+    probe = kit.probe()
+    for steps in (("run/0", "run/1"), ("run/2", "run/3")):
+        for step in steps:
+            kit.tell(CREW, function(len, "ab", step=step))
+        kit.settle()
+        kit.tell(CREW, Restart())
+        kit.settle()
+    assert sorted(probe.expect(Answer).payload.error is None for _ in range(4)) == [False, True, True, True]
+    assert kit.failures == []
+    assert sorted(kit.actor(CREW)._hired) == [f"{WORKER}0", f"{WORKER}1"]
 
 
 def test_what_the_crew_has_no_use_for_is_a_dead_letter(kit):

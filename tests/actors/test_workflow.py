@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors import Agent, Outcome, Workflow
-from actors.testing import ActorTestKit, ScriptedModel
+from actors.testing import ActorTestKit, Crash, ScriptedModel
 from protocol import AgentMessage, ErrorKind, TaskFailed
 from protocol.errors import Cancelled
 from protocol.ids import SUPERVISOR, workflow_address
@@ -151,7 +151,7 @@ def test_at_most_max_parallel_tasks_are_under_way_and_none_is_lost():
     run = kit.submit(Wide, "x")
     kit.settle()
     most = 0
-    while run not in kit._ended:
+    while run not in kit.rig.ended:
         most = max(most, len(kit.model.calls) - round(kit.now) * 3)
         kit.advance(1.0)
     assert (most, kit.result(run).output, kit.now) == (3, "10", 4.0)
@@ -276,6 +276,19 @@ def test_conversations_inside_each_other_are_told_apart_on_a_resume(after):
     assert len(kit.model.calls) == 6
 
 
+class Remarks(Workflow):
+    async def run(self, task: str) -> Outcome:
+        return Outcome(output=task, success=task == "good", error="a remark", error_kind=ErrorKind.INVALID_OUTPUT)
+
+
+@pytest.mark.parametrize(
+    ("task", "error", "kind"), [("good", None, None), ("bad", "a remark", ErrorKind.INVALID_OUTPUT)]
+)
+def test_a_success_has_no_error_whatever_the_outcome_says(task, error, kind):
+    result = ActorTestKit().run(Remarks, task)
+    assert (result.success, result.error, result.error_kind) == (task == "good", error, kind)
+
+
 # --- the end of a run
 
 
@@ -392,6 +405,42 @@ def test_a_cancel_that_crosses_with_a_restart_is_obeyed(after):
             continue  # the cancel came before its run
         assert (result.success, result.error_kind) == (False, ErrorKind.CANCELLED)
         kit.expect_idle()
+
+
+def test_a_cancel_that_its_workflow_fails_on_is_obeyed():
+    class Waits(Workflow):
+        async def run(self, task: str) -> None:
+            await self.pause(1000.0)
+
+    kit = ActorTestKit(faults=[Crash("workflow/run-1", 2)])  # after the record
+    run = kit.submit(Waits, "x")
+    kit.settle()
+    kit.cancel(run)
+    assert kit.result(run, seconds=1.0).error_kind is ErrorKind.CANCELLED
+    assert len(kit.failures) == 1
+
+
+def test_a_run_that_has_ended_is_not_run_again_by_a_new_instance():
+    ran = []
+
+    class Once(Workflow):
+        async def run(self, task: str) -> str:
+            ran.append(task)
+            return task
+
+    kit = ActorTestKit()
+    run = kit.submit(Once, "x")
+    supervisor = kit.directory.mailboxes[SUPERVISOR]
+    while not ran:
+        kit.dispatcher.step()
+    supervisor.suspend()  # it does not hear of the end for a while
+    kit.tell(workflow_address(run), Restart())
+    kit.settle()
+    supervisor.resume()
+    result = kit.result(run)
+    kit.settle()
+    assert (ran, result.success, result) == (["x"], True, kit.rig.ended[run])
+    kit.expect_idle()
 
 
 def test_a_cancel_after_the_end_is_nobodys():

@@ -5,15 +5,12 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usage
-from protocol.errors import ErrorKind
-from protocol.gateway import (
+from protocol.calls import (
     AbortFlight,
     AnswerStep,
     AskLimiter,
     Dismiss,
     Dispatch,
-    Gateway,
     Hire,
     Later,
     Lost,
@@ -22,7 +19,11 @@ from protocol.gateway import (
     TellLimiter,
     Unset,
 )
+from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usage
+from protocol.errors import ErrorKind
+from protocol.gateway import Gateway
 from protocol.policies.backoff import Backoff
+from protocol.policies.token_estimate import bound_messages
 from protocol.signals import (
     Acquire,
     Amount,
@@ -44,17 +45,21 @@ OK = ChatReply(text="done", usage=Usage(input_tokens=10, output_tokens=4))
 CALLER = "caller/main/0"
 
 
-def gateway(*, callers=2, models=(STRONG, FREE)):
+HI = (ChatMessage(role="user", content="hello"),)
+
+
+def gateway(*, callers=2, models=(STRONG, FREE), weighed=True):
+    main = ProviderInfo(key="main", domain="main", domains={"free": "main/free"}, callers=callers, weighed=weighed)
     return Gateway(
         models={model.key: model for model in models},
-        providers={"main": ProviderInfo(key="main", domain="main", domains={"free": "main/free"}, callers=callers)},
+        providers={"main": main},
         backoff=Backoff(base=1.0, factor=2.0, cap=30.0),
         estimate=lambda messages: sum(len(message.content) for message in messages),
     )
 
 
 def chat(step="run/0", **fields):
-    fields = {"messages": (ChatMessage(role="user", content="hello"),), "max_tokens": 100, **fields}
+    fields = {"messages": HI, "max_tokens": 100, **fields}
     return ChatCall(step=step, fingerprint="chat:coder:1", reply_to="agent/coder/0", role="coder", **fields)
 
 
@@ -105,7 +110,7 @@ def test_a_call_first_asks_the_limiter_for_what_it_is_expected_to_use():
         Acquire(
             lease="run/0#1",
             domain="main",
-            amount=Amount(input_tokens=5, output_tokens=100, nano_usd=5 * 5000 + 100 * 25000),
+            amount=Amount(input_tokens=5, output_tokens=100, nano_usd=bound_messages(HI) * 5000 + 100 * 25000),
             priority=0,
             flow="acme",
             holder="gateway",
@@ -185,6 +190,42 @@ def test_a_missing_usage_is_estimated_and_says_so():
     flying(machine)
     result = result_of(machine.on_performed(done("run/0#1", ChatReply(text="four")), 1.0, 0.0))
     assert result.usage == Usage(input_tokens=5, output_tokens=4, exact=False)
+
+
+def test_the_most_a_call_can_cost_is_reserved_whatever_the_estimate_says():
+    messages = (ChatMessage(role="user", content="\u4e2d" * 1000),)
+    (ask,) = gateway().on_call(chat(messages=messages), 0.0)
+    assert ask.message.amount.nano_usd >= 3000 * 5000 + 100 * 25000
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        (Usage(input_tokens=100, output_tokens=10), 100 * 5 + 10 * 25),
+        (Usage(input_tokens=100, output_tokens=10, reasoning_tokens=9), 100 * 5 + 10 * 25),
+        (Usage(input_tokens=100, cached_tokens=60, written_tokens=30), 10 * 5 + 60 * 0.5 + 30 * 6.25),
+        (Usage(input_tokens=10, cached_tokens=60), 60 * 0.5),
+    ],
+)
+def test_what_was_cached_has_its_own_price_and_reasoning_that_of_output(usage, cost):
+    model = ModelInfo(
+        key="m", provider="p", name="n", price_in=5.0, price_out=25.0, price_cached=0.5, price_written=6.25
+    )
+    assert model.cost(usage) == round(cost)
+    assert model.most(100, 10) == 100 * 6.25 + 10 * 25
+
+
+def test_where_no_price_of_cached_input_is_known_it_costs_what_input_costs():
+    assert STRONG.cost(Usage(input_tokens=100, cached_tokens=60, written_tokens=30)) == 100 * 5000
+
+
+def test_a_model_without_a_price_has_no_most():
+    assert ModelInfo(key="m", provider="p", name="n", price_in=5.0).most(1, 1) is None
+
+
+def test_where_nobody_counts_tokens_a_call_is_not_weighed_and_its_cost_is_unknown():
+    (ask,) = gateway(weighed=False).on_call(chat(), 0.0)
+    assert ask.message.amount == Amount(nano_usd=None)
 
 
 def test_an_unknown_price_is_no_price():
@@ -537,6 +578,12 @@ def test_a_deadline_that_a_joining_call_moved_is_waited_for():
     machine.on_call(chat(deadline=10.0), 0.0)
     machine.on_call(chat(deadline=15.0), 1.0)
     assert machine.on_deadline("run/0", 10.0) == [Later("deadline:run/0", 5.0)]
+
+
+def test_a_deadline_that_rounding_puts_behind_its_own_timer_has_come():
+    machine = gateway()
+    machine.on_call(chat(deadline=10.0), 0.0)
+    assert result_of(machine.on_deadline("run/0", 10.0 - 1e-15)).failure.kind is ErrorKind.DEADLINE
 
 
 def test_timers_of_what_is_over_do_nothing():

@@ -9,15 +9,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usage
-from protocol.errors import ErrorKind
-from protocol.gateway import (
+from protocol.calls import (
     AbortFlight,
     AnswerStep,
     AskLimiter,
     Dismiss,
     Dispatch,
-    Gateway,
     Hire,
     Later,
     Lost,
@@ -26,6 +23,9 @@ from protocol.gateway import (
     TellLimiter,
     Unset,
 )
+from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usage
+from protocol.errors import ErrorKind
+from protocol.gateway import Gateway
 from protocol.policies.backoff import Backoff
 from protocol.signals import Cancel, CancelStep, ChatCall, Granted, Performed, Refused, Settle
 

@@ -1,29 +1,26 @@
-"""The limiter: never more in flight than allowed, never faster than allowed, in the order of arrival, nothing leaks."""
+"""The limiter, message by message; what holds whatever happens stands in ``test_limiter_laws.py``."""
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from protocol.chat import Usage
+from protocol.domain import Domain
 from protocol.errors import ErrorKind
-from protocol.limiter import DomainLimits, Ignored, Limiter, Reply, Wake
-from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
+from protocol.limiter import GRACE, MOST_AT_ONCE, DomainLimits, Ignored, LeaseExpired, Limiter, Reply, Wake
+from protocol.policies.budget import Budget
+from protocol.signals import Acquire, Allow, Amount, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
 
 D = "main"
 
 
-def ask(lease, *, tokens=0, output=0, deadline=None, holder="gateway", domain=D):
-    amount = Amount(input_tokens=tokens, output_tokens=output)
-    return Acquire(lease=lease, domain=domain, amount=amount, deadline=deadline, holder=holder, reply_to=f"to/{holder}")
+def ask(lease, *, tokens=0, output=0, nano=0, holder="gateway", domain=D, **options):
+    amount = Amount(input_tokens=tokens, output_tokens=output, nano_usd=nano)
+    return Acquire(lease=lease, domain=domain, amount=amount, holder=holder, reply_to=f"to/{holder}", **options)
 
 
-def limiter(*, fresh=True, **limits):
-    return Limiter({D: DomainLimits(**limits)}, fresh=fresh)
+def limiter(*, fresh=True, budget=None, flows=None, **limits):
+    return Limiter({D: DomainLimits(**limits)}, fresh=fresh, budget=budget, flows=flows)
 
 
 def granted(effects):
@@ -142,7 +139,8 @@ def test_a_timer_nobody_needs_any_more_is_unset():
     limiter_ = limiter(concurrency=1)
     limiter_.on_acquire(ask("a#1"), 0.0)
     limiter_.on_acquire(ask("b#1", deadline=500.0), 0.0)
-    assert wakes(limiter_.on_settle(Settle(lease="a#1"), 1.0)) == [None]
+    limiter_.on_settle(Settle(lease="a#1"), 1.0)
+    assert wakes(limiter_.on_settle(Settle(lease="b#1"), 1.0)) == [None]
 
 
 def test_a_timer_never_comes_without_time_passing():
@@ -326,147 +324,7 @@ def test_a_wake_for_a_domain_nobody_asked_for_does_nothing():
     assert (limiter().on_wake("other", 0.0), limiter().in_flight("other")) == ([], 0)
 
 
-# --- the laws, whatever happens in whatever order
-
-RPM, BURST, CONCURRENCY = 300, 6, 4
-
-
-class World(RuleBasedStateMachine):
-    """A holder or two, a clock that fires the timer, and a model of who waits and who holds."""
-
-    def __init__(self):
-        super().__init__()
-        self.now = 100.0
-        self.limiter = limiter(
-            requests_per_minute=RPM,
-            burst=BURST,
-            concurrency=CONCURRENCY,
-            tokens_per_minute=60000,
-            output_tokens_per_minute=30000,
-        )
-        self.waiting = {}
-        self.held = {}
-        self.arrivals = {}
-        self.settled = set()
-        self.wake_at = inf
-        self.serial = 0
-        self.patient = 0.0
-
-    def perform(self, effects):
-        for effect in effects:
-            match effect:
-                case Reply(message=Granted(lease=lease)):
-                    assert lease == next(iter(self.waiting)), "not the one who came first"
-                    self.held[lease] = self.waiting.pop(lease)
-                    self.arrivals[lease] = self.now
-                case Reply(message=Refused(lease=lease, kind=kind)):
-                    late = self.waiting.pop(lease)
-                    assert kind is not ErrorKind.DEADLINE or late.deadline <= self.now
-                case Wake(after=after):
-                    assert after is None or after >= 1e-6
-                    self.wake_at = inf if after is None else self.now + after
-                case Ignored(lease=lease):
-                    assert lease in self.settled
-
-    @rule(
-        tokens=st.sampled_from([0, 100, 5000, 40000, 70000]),
-        patience=st.none() | st.floats(0.0, 5.0),
-        holder=st.sampled_from(["one", "two"]),
-        count=st.integers(1, 6),
-    )
-    def acquire(self, tokens, patience, holder, count):
-        for _ in range(count):
-            self.serial += 1
-            deadline = None if patience is None else self.now + patience
-            request = ask(f"s/{self.serial}#1", tokens=tokens, output=tokens // 10, deadline=deadline, holder=holder)
-            self.waiting[request.lease] = request
-            self.perform(self.limiter.on_acquire(request, self.now))
-
-    @rule(
-        index=st.integers(0, 99), outcome=st.sampled_from(list(Outcome)), hint=st.none() | st.sampled_from([0.5, 3.0])
-    )
-    def settle(self, index, outcome, hint):
-        if self.held:
-            lease = list(self.held)[index % len(self.held)]
-            del self.held[lease]
-            self.settled.add(lease)
-            usage = Usage(input_tokens=3000, output_tokens=50) if outcome is Outcome.SUCCESS else None
-            if outcome is Outcome.UNSENT:
-                del self.arrivals[lease]  # it reached no server
-            settle = Settle(lease=lease, outcome=outcome, retry_after=hint, usage=usage)
-            self.perform(self.limiter.on_settle(settle, self.now))
-
-    @rule()
-    def settle_again(self):
-        before = self.limiter.in_flight(D)
-        for lease in list(self.settled)[-2:]:
-            self.perform(self.limiter.on_settle(Settle(lease=lease), self.now))
-        assert self.limiter.in_flight(D) == before
-
-    @rule(index=st.integers(0, 99))
-    def return_a_lease_unused(self, index):
-        if self.held:
-            lease = list(self.held)[index % len(self.held)]
-            del self.held[lease], self.arrivals[lease]
-            self.settled.add(lease)
-            self.perform(self.limiter.on_cancel(Cancel(lease=lease), self.now))
-
-    @rule(index=st.integers(0, 99))
-    def cancel_a_waiter(self, index):
-        if self.waiting:
-            lease = list(self.waiting)[index % len(self.waiting)]
-            del self.waiting[lease]
-            self.perform(self.limiter.on_cancel(Cancel(lease=lease), self.now))
-
-    @rule(holder=st.sampled_from(["one", "two"]))
-    def a_holder_dies(self, holder):
-        self.settled |= {lease for lease, request in self.held.items() if request.holder == holder}
-        self.held = {lease: request for lease, request in self.held.items() if request.holder != holder}
-        self.waiting = {lease: request for lease, request in self.waiting.items() if request.holder != holder}
-        self.perform(self.limiter.on_holder_gone(holder, self.now))
-
-    @rule(seconds=st.sampled_from([0.01, 0.3, 2.0]))
-    def pass_time(self, seconds):
-        end = self.now + seconds
-        for _ in range(10_000):
-            if self.wake_at > end:
-                break
-            self.now, self.wake_at = max(self.now, self.wake_at), inf
-            self.perform(self.limiter.on_wake(D, self.now))
-        else:
-            raise AssertionError("the timer fires for ever")
-        self.now = end
-
-    @invariant()
-    def never_more_in_flight_than_allowed(self):
-        assert len(self.held) <= CONCURRENCY
-        assert self.limiter.in_flight(D) == len(self.held)
-
-    @invariant()
-    def no_window_holds_more_arrivals_than_the_limit_and_the_burst(self):
-        arrivals = list(self.arrivals.values())
-        for first, start in enumerate(arrivals):
-            for count, end in enumerate(arrivals[first:], 1):
-                assert count <= RPM / 60 * (end - start) + BURST
-
-    @invariant()
-    def nobody_waits_past_the_deadline(self):
-        assert all(r.deadline is None or r.deadline > self.now - 1e-5 for r in self.waiting.values())
-
-    def teardown(self):
-        for _ in range(2000):
-            for lease in list(self.held):
-                del self.held[lease]
-                self.perform(self.limiter.on_settle(Settle(lease=lease), self.now))
-            if not self.waiting and not self.held:
-                break
-            self.pass_time(min(30.0, max(0.0, self.wake_at - self.now)) + 1e-6)
-        assert (self.waiting, self.held, self.limiter.in_flight(D), self.limiter._leases) == ({}, {}, 0, {})
-        assert self.wake_at == inf
-
-
-World.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
-TestWorld = World.TestCase
+# --- speed
 
 
 def test_no_call_takes_longer_than_its_turn_needs():
@@ -482,3 +340,377 @@ def test_no_call_takes_longer_than_its_turn_needs():
         order += granted(effects)
     assert order == [f"{n}#1" for n in range(200)]
     assert now == pytest.approx(195 * 0.2, rel=0.01)
+
+
+# --- a day
+
+
+def test_a_day_s_requests_may_go_at_once_and_then_the_day_is_waited_for():
+    limiter_ = limiter(requests_per_day=2)
+    assert [len(granted(limiter_.on_acquire(ask(f"{n}#1"), 0.0))) for n in range(2)] == [1, 1]
+    (wait,) = wakes(limiter_.on_acquire(ask("c#1"), 0.0))
+    assert wait == pytest.approx(86_400.0 + 900.0)
+
+
+def test_after_a_restart_a_day_counts_as_used_up_evenly_and_not_as_new():
+    limiter_ = limiter(requests_per_day=96, fresh=False)
+    limiter_.on_reaffirm(Reaffirm(holder="gateway", leases=()), 0.0)
+    assert wakes(limiter_.on_acquire(ask("a#1"), 0.0)) == [about(900.0)]
+
+
+# --- who is next
+
+
+def waiting(limiter_, *asks):
+    """Let *asks* wait for the one place there is; return the order in which they are served, a second each."""
+    limiter_.on_acquire(ask("first#1"), 0.0)
+    for request in asks:
+        limiter_.on_acquire(request, 0.0)
+    return served(limiter_, len(asks))
+
+
+def served(limiter_, count, now=0.0):
+    order, holds = [], next(iter(limiter_._leases))
+    for n in range(count):
+        (holds,) = granted(limiter_.on_settle(Settle(lease=holds), now + n))
+        order.append(holds)
+    return order
+
+
+def test_the_more_urgent_class_goes_first():
+    order = waiting(limiter(concurrency=1), ask("low#1", priority=2), ask("normal#1"), ask("high#1", priority=0))
+    assert order == ["high#1", "normal#1", "low#1"]
+
+
+def test_a_class_that_has_waited_its_age_gets_every_second_turn():
+    urgent = [ask(f"h{n}#1", priority=0) for n in range(8)]
+    lowest = [ask(f"l{n}#1", priority=2) for n in range(2)]
+    order = waiting(limiter(concurrency=1, ageing=2.0), *urgent, *lowest)
+    assert order == ["h0#1", "h1#1", "h2#1", "h3#1", "l0#1", "h4#1", "l1#1", "h5#1", "h6#1", "h7#1"]
+
+
+def test_the_timer_comes_when_somebody_has_aged_while_a_large_request_waits_for_its_tokens():
+    limiter_ = limiter(tokens_per_minute=6000, ageing=2.0)
+    limiter_.on_acquire(ask("a#1", tokens=600), 0.0)
+    limiter_.on_acquire(ask("large#1", tokens=6000, priority=0), 0.0)
+    assert wakes(limiter_.on_acquire(ask("small#1", tokens=100, priority=1), 0.0)) == [about(2.0)]
+    assert granted(limiter_.on_wake(D, 2.0)) == ["small#1"]
+
+
+def test_flows_are_served_by_weight_and_by_tokens():
+    asks = [ask(f"{flow}/{n}#1", tokens=100, flow=flow) for n in range(8) for flow in ("a", "b")]
+    order = waiting(limiter(concurrency=1, flows={"a": 1.0, "b": 3.0}), *asks)
+    assert sorted(lease[0] for lease in order[:8]) == ["a"] * 2 + ["b"] * 6
+
+
+def test_a_flow_is_corrected_to_what_its_calls_have_really_taken():
+    limiter_ = limiter(concurrency=1)
+    limiter_.on_acquire(ask("first#1"), 0.0)
+    for lease, tokens in (("a/0#1", 1000), ("b/0#1", 100), ("b/1#1", 100), ("a/1#1", 1000)):
+        limiter_.on_acquire(ask(lease, tokens=tokens, flow=lease[0]), 0.0)
+    limiter_.on_settle(Settle(lease="first#1"), 0.0)
+    real = Usage(input_tokens=10, output_tokens=10)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=real), 0.0)) == ["b/0#1"]
+    assert granted(limiter_.on_settle(Settle(lease="b/0#1"), 0.0)) == ["a/1#1"]
+
+
+# --- leases that nobody settles
+
+
+def test_a_lease_that_is_not_settled_long_after_its_deadline_expires_as_spent():
+    budget = Budget(1000)
+    limiter_ = limiter(concurrency=1, budget=budget)
+    limiter_.on_acquire(ask("a#1", nano=600, deadline=10.0), 0.0)
+    limiter_.on_acquire(ask("b#1", nano=400), 0.0)
+    effects = limiter_.on_wake(D, 10.0 + GRACE)
+    assert effects[0] == LeaseExpired("a#1", "gateway")
+    assert granted(effects) == ["b#1"]
+    assert (budget.total.spent, budget.total.reserved) == (600, 400)
+    assert limiter_.on_settle(Settle(lease="a#1"), 50.0) == [Ignored("a#1", "settled already, or never granted")]
+
+
+def test_the_timer_comes_for_a_lease_although_nobody_waits():
+    assert wakes(limiter().on_acquire(ask("a#1", deadline=10.0), 4.0)) == [about(6.0 + GRACE)]
+
+
+# --- money
+
+
+def test_money_is_reserved_with_the_most_a_call_can_cost_and_given_back_at_its_end():
+    budget = Budget(1000)
+    limiter_ = limiter(budget=budget)
+    assert granted(limiter_.on_acquire(ask("a#1", nano=700), 0.0)) == ["a#1"]
+    assert granted(limiter_.on_acquire(ask("b#1", nano=500), 0.0)) == []
+    assert granted(limiter_.on_settle(Settle(lease="a#1", usage=Usage(), nano_usd=200), 0.0)) == ["b#1"]
+    assert (budget.total.spent, budget.total.reserved) == (200, 500)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "spent"),
+    [
+        (Outcome.SUCCESS, 700),
+        (Outcome.REJECTED, 0),
+        (Outcome.THROTTLED, 0),
+        (Outcome.OVERLOADED, 0),
+        (Outcome.AMBIGUOUS, 700),
+        (Outcome.UNSENT, 0),
+    ],
+)
+def test_a_settlement_without_usage_costs_what_its_outcome_says(outcome, spent):
+    budget = Budget(1000)
+    limiter_ = limiter(budget=budget)
+    limiter_.on_acquire(ask("a#1", nano=700), 0.0)
+    limiter_.on_settle(Settle(lease="a#1", outcome=outcome), 0.0)
+    assert (budget.total.spent, budget.total.reserved) == (spent, 0)
+
+
+def test_a_call_that_no_money_is_left_for_is_refused_with_the_figures():
+    limiter_ = limiter(budget=Budget(2_000_000, spent=1_500_000))
+    (reply,) = limiter_.on_acquire(ask("run/0#1", nano=500_001), 0.0)
+    assert (reply.message.kind, reply.message.retry_after) == (ErrorKind.BUDGET, None)
+    assert reply.message.reason == (
+        "the budget of the system is used up: $0.001500 of $0.002000 are spent, and this call may cost $0.000500"
+    )
+
+
+def test_a_run_has_a_budget_of_its_own():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    (reply,) = limiter_.on_acquire(ask("a/0#1", nano=1001), 0.0)
+    assert reply.message.reason.startswith("the budget of the run a is used up")
+    assert granted(limiter_.on_acquire(ask("b/0#1", nano=1001), 0.0)) == ["b/0#1"]
+
+
+def test_a_call_without_a_price_is_refused_where_a_budget_is_set():
+    (reply,) = limiter(budget=Budget(1000)).on_acquire(ask("a/0#1", nano=None), 0.0)
+    assert (reply.message.kind, "no price" in reply.message.reason) == (ErrorKind.BUDGET, True)
+    assert granted(limiter().on_acquire(ask("a/0#1", nano=None), 0.0)) == ["a/0#1"]
+
+
+def test_who_waits_for_the_money_of_its_own_run_holds_up_nobody():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    assert granted(limiter_.on_acquire(ask("a/1#1", nano=800, priority=0), 0.0)) == []
+    assert granted(limiter_.on_acquire(ask("b/0#1", nano=800), 0.0)) == ["b/0#1"]
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=Usage(), nano_usd=100), 0.0)) == ["a/1#1"]
+
+
+def test_a_run_has_at_most_so_many_calls_under_way_and_holds_up_nobody():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", calls=2), 0.0)
+    effects = [limiter_.on_acquire(ask(lease), 0.0) for lease in ("a/0#1", "a/1#1", "a/2#1", "b/0#1")]
+    assert [granted(each) for each in effects] == [["a/0#1"], ["a/1#1"], [], ["b/0#1"]]
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1"), 0.0)) == ["a/2#1"]
+
+
+def test_the_money_of_a_run_goes_to_all_who_fit_in_the_order_they_came():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    for n, nano in enumerate((900, 300, 300, 300)):
+        limiter_.on_acquire(ask(f"a/{n}#1", nano=nano), 0.0)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=Usage(), nano_usd=100), 0.0)) == [
+        "a/1#1",
+        "a/2#1",
+        "a/3#1",
+    ]
+
+
+def test_who_looked_for_money_in_vain_keeps_the_place_before_the_others_of_the_run():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    for n, nano in enumerate((450, 450, 800, 100)):
+        limiter_.on_acquire(ask(f"a/{n}#1", nano=nano), 0.0)
+    assert granted(limiter_.on_cancel(Cancel(lease="a/3#1"), 0.0)) == []
+    assert granted(limiter_.on_acquire(ask("a/4#1", nano=550), 0.0)) == []
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", outcome=Outcome.UNSENT), 0.0)) == []
+    assert granted(limiter_.on_settle(Settle(lease="a/1#1", outcome=Outcome.UNSENT), 0.0)) == ["a/2#1"]
+
+
+def test_who_stands_aside_is_refused_at_the_deadline_and_may_leave():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    limiter_.on_acquire(ask("a/1#1", nano=800, deadline=5.0), 0.0)
+    limiter_.on_acquire(ask("a/2#1", nano=800), 0.0)
+    assert limiter_.on_acquire(ask("a/2#1", nano=800), 0.0) == []
+    assert refused(limiter_.on_wake(D, 5.0)) == [("a/1#1", ErrorKind.DEADLINE)]
+    limiter_.on_cancel(Cancel(lease="a/2#1"), 5.0)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", outcome=Outcome.UNSENT), 6.0)) == []
+
+
+def test_who_stands_aside_is_forgotten_with_a_dead_holder():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    limiter_.on_acquire(ask("a/1#1", nano=800, holder="dead"), 0.0)
+    limiter_.on_holder_gone("dead", 0.0)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", outcome=Outcome.UNSENT), 0.0)) == []
+
+
+def test_a_budget_that_is_raised_lets_in_who_stands_aside():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    limiter_.on_acquire(ask("a/1#1", nano=800), 0.0)
+    assert granted(limiter_.on_allow(Allow(run="a", nano_usd=1600), 0.0)) == ["a/1#1"]
+
+
+def test_money_that_comes_back_in_one_domain_serves_another():
+    limiter_ = Limiter({D: DomainLimits(), "b": DomainLimits()}, budget=Budget(1000))
+    limiter_.on_acquire(ask("x/0#1", nano=800), 0.0)
+    assert granted(limiter_.on_acquire(ask("y/0#1", nano=800, domain="b"), 0.0)) == []
+    assert granted(limiter_.on_settle(Settle(lease="x/0#1", usage=Usage(), nano_usd=200), 0.0)) == ["y/0#1"]
+
+
+def test_who_can_never_be_paid_any_more_is_refused_when_its_turn_comes():
+    limiter_ = limiter(budget=Budget(1000))
+    limiter_.on_acquire(ask("a/0#1", nano=800), 0.0)
+    limiter_.on_acquire(ask("b/0#1", nano=300), 0.0)
+    limiter_.on_acquire(ask("c/0#1", nano=100), 0.0)
+    effects = limiter_.on_settle(Settle(lease="a/0#1"), 0.0)
+    assert (refused(effects), granted(effects)) == ([("b/0#1", ErrorKind.BUDGET)], ["c/0#1"])
+
+
+def test_the_budget_of_a_run_goes_with_the_run():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
+    limiter_.on_run_ended("a")
+    assert granted(limiter_.on_acquire(ask("a/0#1", nano=2000), 0.0)) == ["a/0#1"]
+
+
+# --- the books outlive the limiter
+
+
+def restarted(budget, *leases, **limits):
+    """Return a limiter that comes after one that had granted *leases*."""
+    before = limiter(budget=budget, **limits)
+    for lease in leases:
+        before.on_acquire(lease, 0.0)
+    return limiter(fresh=False, budget=budget, **limits)
+
+
+def test_what_an_earlier_life_has_granted_stays_reserved_until_it_is_settled():
+    budget = Budget(1000)
+    limiter_ = restarted(budget, ask("a/0#1", nano=800))
+    assert limiter_.on_settle(Settle(lease="a/0#1", usage=Usage(), nano_usd=300), 1.0) == []
+    assert (budget.total.spent, budget.total.reserved) == (300, 0)
+    assert limiter_.on_settle(Settle(lease="a/0#1"), 1.0) == [Ignored("a/0#1", "settled already, or never granted")]
+
+
+def test_nothing_is_granted_before_everybody_who_holds_leases_is_heard_of_however_late():
+    leases = (ask("a/0#1", holder="one"), ask("b/0#1", holder="two"))
+    limiter_ = restarted(Budget(), *leases, concurrency=2)
+    assert wakes(limiter_.on_acquire(ask("c/0#1"), 100.0)) == []
+    assert granted(limiter_.on_reaffirm(Reaffirm(holder="one", leases=leases[:1]), 200.0)) == []
+    assert granted(limiter_.on_holder_gone("two", 300.0)) == ["c/0#1"]
+
+
+def test_a_lease_that_was_reaffirmed_corrects_the_share_of_its_flow_like_any_other():
+    lease = ask("a/0#1", tokens=100, flow="a")
+    limiter_ = restarted(Budget(), lease, concurrency=2)
+    limiter_.on_reaffirm(Reaffirm(holder="gateway", leases=(lease,)), 0.0)
+    for request in (ask("x#1"), ask("a/1#1", flow="a"), ask("b/0#1", flow="b")):
+        limiter_.on_acquire(request, 0.0)
+    usage = Usage(input_tokens=5000)
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=usage), 0.0)) == ["b/0#1"]
+
+
+def test_the_end_of_somebody_who_held_nothing_tells_a_restarted_limiter_nothing():
+    limiter_ = limiter(fresh=False, concurrency=2)
+    limiter_.on_acquire(ask("c/0#1"), 10.0)
+    assert granted(limiter_.on_holder_gone("two", 10.1)) == []
+
+
+def test_a_cancel_of_an_earlier_life_s_lease_gives_its_money_back():
+    budget = Budget(1000)
+    limiter_ = restarted(budget, ask("a/0#1", nano=800))
+    limiter_.on_reaffirm(Reaffirm(holder="gateway", leases=()), 1.0)
+    assert granted(limiter_.on_acquire(ask("b/0#1", nano=500), 1.0)) == []
+    assert granted(limiter_.on_cancel(Cancel(lease="a/0#1"), 1.0)) == ["b/0#1"]
+
+
+def test_a_settlement_that_an_earlier_life_has_failed_on_counts_as_spent():
+    budget = Budget(1000)
+    restarted(budget, ask("a/0#1", nano=800)).on_lost("a/0#1")
+    assert (budget.total.spent, budget.total.reserved) == (800, 0)
+
+
+# --- no turn is long
+
+
+def test_a_domain_that_is_blocked_refuses_so_many_in_a_turn():
+    limiter_ = limiter(concurrency=1)
+    limiter_.on_acquire(ask("a#1"), 0.0)
+    for n in range(MOST_AT_ONCE + 1):
+        limiter_.on_acquire(ask(f"{n}#1"), 0.0)
+    effects = throttle(limiter_, "a#1", 0.0, 3600.0)
+    assert (len(refused(effects)), wakes(effects)) == (MOST_AT_ONCE, [1e-6])
+    assert len(refused(limiter_.on_wake(D, 0.1))) == 1
+
+
+def test_a_turn_answers_so_many_and_leaves_the_others_to_the_next():
+    limiter_ = limiter(concurrency=1)
+    limiter_.on_acquire(ask("a#1"), 0.0)
+    for n in range(2 * MOST_AT_ONCE):
+        limiter_.on_acquire(ask(f"{n}#1", deadline=5.0), 0.0)
+    effects = limiter_.on_wake(D, 5.0)
+    assert (len(refused(effects)), wakes(effects)) == (MOST_AT_ONCE, [1e-6])
+    assert len(refused(limiter_.on_wake(D, 5.1))) == MOST_AT_ONCE
+
+
+# --- what adapts to a provider
+
+
+def test_a_rate_that_is_learned_where_none_was_configured_paces_the_requests():
+    domain = Domain(D, DomainLimits(), {}, empty_at=None)
+    domain.set_rate(2.0, 10.0)
+    costs = (1, 0, 0, 0)
+    assert domain.wait(costs, 10.0) == 0.0
+    domain.take(costs, 10.0)
+    assert domain.wait(costs, 10.0) == about(0.5)
+    domain.set_rate(1.0, 10.0)
+    assert domain.wait(costs, 10.0) == about(1.0)
+
+
+def test_what_a_holder_does_not_name_it_does_not_hold():
+    limiter_ = limiter(concurrency=2)
+    for lease in ("a#1", "b#1"):
+        limiter_.on_acquire(ask(lease), 0.0)
+    named = ask("b#1")
+    assert granted(limiter_.on_reaffirm(Reaffirm(holder=named.holder, leases=(named,)), 1.0)) == []
+    assert (limiter_.in_flight(D), set(limiter_._leases)) == (1, {"b#1"})
+
+
+# --- what can be looked at
+
+
+def test_where_nobody_waits_there_is_no_obstacle():
+    limiter_ = limiter(concurrency=1)
+    limiter_.on_acquire(ask("a#1"), 0.0)
+    assert limiter_.obstacles(0.0) == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "obstacle"),
+    [
+        ({"concurrency": 1, "requests_per_minute": 60, "burst": 1}, "concurrency"),
+        ({"requests_per_minute": 60, "burst": 1}, "requests_per_minute"),
+        ({"requests_per_minute": 6000, "burst": 1, "output_tokens_per_minute": 100}, "output_tokens_per_minute"),
+        ({"requests_per_minute": 60, "burst": 1, "input_tokens_per_minute": 1e6}, "requests_per_minute"),
+        ({"tokens_per_minute": 100}, "tokens_per_minute"),
+    ],
+)
+def test_the_obstacle_is_what_the_first_in_line_waits_for_longest(limits, obstacle):
+    limiter_ = limiter(**limits)
+    for lease in ("a#1", "b#1", "c#1"):
+        limiter_.on_acquire(ask(lease, tokens=5, output=10), 0.0)
+    assert limiter_.obstacles(0.0) == {D: obstacle}
+
+
+def test_after_a_429_the_obstacle_is_the_block():
+    limiter_ = limiter(requests_per_minute=6000, burst=10)
+    limiter_.on_acquire(ask("a#1"), 0.0)
+    limiter_.on_settle(Settle(lease="a#1", outcome=Outcome.THROTTLED, retry_after=5.0), 0.0)
+    limiter_.on_acquire(ask("b#1"), 1.0)
+    assert limiter_.obstacles(1.0) == {D: "blocked"}

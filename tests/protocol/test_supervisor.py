@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage
 from protocol.policies.restarts import GiveUp, Restart, RestartLimit
-from protocol.supervisor import NoRoute, Route, Supervisor
+from protocol.supervisor import NoRoute, Route, Supervisor, Wait
 
 
 def message(role: str | None, run: str = "run", step: str = "0", content: str = "x") -> AgentMessage:
@@ -19,6 +20,8 @@ def message(role: str | None, run: str = "run", step: str = "0", content: str = 
 
 def team(**pools: int) -> Supervisor:
     supervisor = Supervisor()
+    for run in ("run", "a", "b", "c", "r0", "r1", "r2", "r3", "r4"):
+        supervisor.on_run_started(run)
     for role, size in pools.items():
         for number in range(size):
             supervisor.on_registered(role, f"{role}/{number}")
@@ -103,9 +106,9 @@ def test_what_an_agent_that_is_gone_was_asked_is_forgotten():
 def test_the_holder_of_a_step_is_known_until_it_is_settled():
     supervisor = team(coder=1)
     supervisor.on_message(message("coder"))
-    assert supervisor.holder_of("run/0") == "coder/0"
+    assert supervisor.holders_of("run/0") == ("coder/0",)
     supervisor.on_settled("run/0")
-    assert supervisor.holder_of("run/0") is None
+    assert supervisor.holders_of("run/0") == ()
 
 
 def test_what_is_asked_again_goes_to_its_holder_and_is_booked_once():
@@ -121,7 +124,7 @@ def test_what_is_told_without_an_id_is_not_booked_since_nobody_settles_it():
     supervisor = team(coder=2)
     for _ in range(3):
         assert supervisor.on_message(AgentMessage(sender="w", recipient="coder", content="x")) == Route("coder/0")
-    assert supervisor.holder_of("") is None
+    assert supervisor.holders_of("") == ()
 
 
 def test_the_end_of_a_run_forgets_where_its_conversations_were():
@@ -131,13 +134,37 @@ def test_the_end_of_a_run_forgets_where_its_conversations_were():
     assert supervisor.on_message(message("coder", "a", "1")) == Route("coder/1")
 
 
+def test_what_belongs_to_no_run_stays_with_nobody():
+    supervisor = team(coder=2)
+    assert supervisor.on_message(message("coder", "told", "0")) == Route("coder/0")
+    assert supervisor.on_message(message("coder", "told", "1")) == Route("coder/1")
+    supervisor.on_reaffirmed("coder/1", "coder", ("told/2",))
+    assert supervisor.on_message(message("coder", "told", "3")) == Route("coder/0")
+
+
 def test_a_restarted_supervisor_learns_from_its_agents():
-    supervisor = Supervisor()
+    supervisor = team()
     supervisor.on_reaffirmed("coder/0", "coder", ("a/0",))
     supervisor.on_reaffirmed("coder/1", "coder", ())
-    assert supervisor.holder_of("a/0") == "coder/0"
+    assert supervisor.holders_of("a/0") == ("coder/0",)
     assert supervisor.on_message(message("coder", "b")) == Route("coder/1")
     assert supervisor.on_message(message("coder", "a", "1")) == Route("coder/0")
+
+
+def test_until_every_agent_has_named_what_it_holds_what_is_asked_again_waits_and_a_cancel_goes_to_all_of_them():
+    supervisor = team()
+    for number in range(3):
+        supervisor.on_found("coder", f"coder/{number}")
+    again = structs.replace(message("coder", "a"), attempt=1)
+    assert supervisor.recovering
+    assert supervisor.on_message(again) == Wait()
+    assert supervisor.on_message(message("coder", "b")) == Route("coder/0")
+    supervisor.on_gone("coder/0")
+    supervisor.on_reaffirmed("coder/1", "coder", ())
+    assert supervisor.holders_of("a/0") == ("coder/2",)
+    supervisor.on_reaffirmed("coder/2", "coder", ("a/0",))
+    assert not supervisor.recovering
+    assert supervisor.on_message(again) == Route("coder/2")
 
 
 def test_the_end_of_an_actor_that_plays_no_role_changes_nothing():
@@ -174,6 +201,7 @@ def test_routing_agrees_with_a_twin_that_scans_a_full_history(moves):
             del open_steps[step]
         elif what == "end":
             supervisor.on_run_ended(f"r{run}")
+            supervisor.on_run_started(f"r{run}")
             history = [entry for entry in history if entry[1] != run]
 
 
@@ -189,7 +217,7 @@ def test_an_agent_leaves_its_own_pool_alone_and_what_it_held_is_forgotten():
     supervisor.on_gone("coder/0")
     supervisor.on_settled("run/0")
     assert supervisor.roles == {"coder": [], "reviewer": ["reviewer/0"]}
-    assert supervisor.holder_of("run/0") is None
+    assert supervisor.holders_of("run/0") == ()
 
 
 def test_a_task_that_is_booked_is_not_booked_again_when_its_agent_names_it():

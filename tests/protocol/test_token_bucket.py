@@ -175,3 +175,22 @@ def test_a_drained_bucket_holds_what_it_was_left_at_that_instant():
 def test_what_is_no_rate_is_refused(rate, burst):
     with pytest.raises(ValueError, match="above 0"):
         TokenBucket(rate=rate, burst=burst)
+
+
+def test_a_bucket_that_is_retuned_keeps_its_level_and_refills_at_the_new_rate():
+    bucket = TokenBucket(rate=10.0, burst=20.0, limit=100.0)
+    bucket.take(50.0, 0.0)
+    bucket.retune(1.0, 1.0)
+    assert (bucket.level(1.0), bucket.level(11.0)) == (pytest.approx(-20.0), pytest.approx(-10.0))
+
+
+def test_a_full_bucket_that_is_retuned_stays_full():
+    bucket = TokenBucket(rate=10.0, burst=20.0)
+    bucket.retune(1.0, 5.0)
+    assert bucket.level(5.0) == 20.0
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, nan, inf])
+def test_no_bucket_is_retuned_to_what_is_no_rate(rate):
+    with pytest.raises(ValueError, match="above 0"):
+        TokenBucket(rate=1.0, burst=1.0).retune(rate, 0.0)

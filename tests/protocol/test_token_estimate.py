@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from protocol.chat import ChatMessage
-from protocol.policies.token_estimate import estimate, estimate_messages
+from protocol.policies.token_estimate import bound_messages, estimate, estimate_messages
 
 ENGLISH = "The quick brown fox jumps over the lazy dog while the committee considers an extraordinary proposal. "
 PYTHON = "def take(self, cost: float, now: float) -> float:\n    return max(self.level - cost, 0.0)\n"
@@ -88,6 +88,14 @@ def test_messages_cost_three_each_and_three_for_the_reply():
     messages = (ChatMessage(role="system", content=ENGLISH), ChatMessage(role="user", content="Hi"))
     assert estimate_messages(messages) == estimate(ENGLISH) + estimate("Hi") + 3 + 3 + 3
     assert estimate_messages(()) == 3
+
+
+@settings(max_examples=50)
+@given(st.text(st.characters(exclude_categories=()), max_size=60))
+def test_the_bound_is_above_one_token_a_byte_and_above_every_estimate(text):
+    messages = (ChatMessage(role="user", content=text), ChatMessage(role="user", content=text))
+    assert bound_messages(messages) >= 2 * len(text.encode("utf-8", "surrogatepass")) + 2 * 8
+    assert bound_messages(messages) >= estimate_messages(messages)
 
 
 @pytest.mark.parametrize(

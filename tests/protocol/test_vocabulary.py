@@ -38,6 +38,7 @@ def test_ids_name_runs_and_where_a_step_stands():
 
 def test_only_new_requests_may_be_refused():
     assert is_request(AgentMessage(sender="a", recipient="b", content="c"))
+    assert not is_request(AgentMessage(sender="a", recipient="b", content="c", attempt=1))
     assert not is_request(Forget(run="r"))
 
 

@@ -35,10 +35,15 @@ def test_it_names_providers_models_roles_and_team(tmp_path):
         "role coder: 1 agent(s), model auto",
         "role reviewer: 1 agent(s), model auto",
         "role translator: no agent: name its class in roles.translator.agent, or register one in code",
+        "budget: 5 USD in all",
         "team: workflow team, plan auto, 2 rounds at most",
-        "budget.usd is not built yet in this version: nothing stops at it",
         "ok",
     ]
+
+
+def test_it_says_which_model_a_budget_leaves_out(tmp_path):
+    done = check(tmp_path, config("https://api.example.com/v1", "[budget]\nusd = 5.0"))
+    assert "model.m has no price: its calls are refused while budget.usd is set" in done.out.splitlines()
 
 
 def test_it_sends_nothing(tmp_path):

@@ -268,3 +268,20 @@ def test_a_program_without_an_event_loop_or_logging_loads_neither(server, tmp_pa
         check=False,
     )
     assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+STARTED = """
+import sys
+from runtime import ActorSystem, Config
+before = "requests" in sys.modules
+with ActorSystem(Config.for_endpoint(sys.argv[1], "m")):
+    print(before, "requests" in sys.modules)
+"""
+
+
+def test_the_http_library_is_loaded_by_the_start_not_by_the_first_call_on_the_loop(server, tmp_path):
+    command = [sys.executable, "-c", STARTED, server.url]
+    done = subprocess.run(
+        command, env=environment(tmp_path), cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+    )
+    assert (done.stdout, done.stderr) == ("False True\n", "")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 
 import pytest
 
 from runtime import Config
-from tests.runtime.command import ROOT, config, environment
+from runtime.fake_script import Script
+from runtime.fake_server import FakeServer
+from tests.runtime.command import ROOT, config, environment, troupe
 
 pytestmark = pytest.mark.slow
 
@@ -17,7 +21,7 @@ def run(home, *command: str) -> str:
     done = subprocess.run(
         [sys.executable, *command],
         cwd=home,
-        env=environment(home),
+        env=environment(home, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
         capture_output=True,
         text=True,
         timeout=60,
@@ -41,6 +45,25 @@ def test_the_example_of_a_team_of_your_own_survives_a_task_that_fails(tmp_path):
     assert "FileNotFoundError" in bad
 
 
+def readme(number: int) -> str:
+    """Return a block of Python of the README."""
+    return re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[number]
+
+
+def test_the_readmes_embedding_runs_as_it_stands(tmp_path):
+    with FakeServer() as server:
+        (tmp_path / "team.toml").write_text(config(server.url), encoding="utf-8")
+        (tmp_path / "app.py").write_text(readme(0), encoding="utf-8")
+        out = run(tmp_path, "app.py")
+    assert out.count("task.finished") == 7
+
+
+def test_the_readmes_test_passes_beside_the_readmes_agent(tmp_path):
+    agent = readme(0).partition("with ActorSystem")[0]
+    (tmp_path / "test_it.py").write_text(f"{agent}\n\n{readme(1)}", encoding="utf-8")
+    assert "1 passed" in run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "test_it.py")
+
+
 @pytest.mark.parametrize("name", ["embed", "own_agent", "asyncio_app"])
 def test_an_example_takes_a_configuration_file(tmp_path, name):
     (tmp_path / "team.toml").write_text(config("http://127.0.0.1:9/v1", "[team]\nplan = 1"), encoding="utf-8")
@@ -62,22 +85,26 @@ def test_the_asyncio_example_awaits_its_runs(tmp_path):
     assert out.count("succeeded") == 2
 
 
-def test_the_test_example_passes(tmp_path):
-    out = run(
-        tmp_path,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        "/dev/null",
-        str(ROOT / "examples" / "test_my_agent.py"),
-    )
-    assert "1 passed" in out
+def test_the_examples_of_tests_pass_and_each_is_under_ten_lines(tmp_path):
+    example = ROOT / "examples" / "test_my_agent.py"
+    plugin = ("-p", "no:cacheprovider", "-p", "runtime.pytest_plugin")
+    out = run(tmp_path, "-m", "pytest", "-q", *plugin, "-c", "/dev/null", str(example))
+    assert "5 passed" in out
+    functions = [f for f in ast.parse(example.read_text("utf-8")).body if isinstance(f, ast.FunctionDef)]
+    assert [f.name for f in functions if f.end_lineno - f.lineno + 1 >= 10] == []
 
 
-def test_the_german_example_is_a_valid_configuration():
-    german = Config.load(ROOT / "examples" / "guide_de.toml")
-    assert "Sicherheit" in german.roles["reviewer"].system_prompt
-    assert german.team.max_parallel == 3
+def test_the_german_example_runs_the_guides_task_with_the_guides_values(tmp_path):
+    path = ROOT / "examples" / "guide_de.toml"
+    task = "Implementiere einen async HTTP-Client mit Retry-Logik"
+    with FakeServer(Script(latency=0.05)) as server:
+        where = ("--config", str(path), "--base-url", server.url, "--id", "task_001", "--json")
+        done = troupe(tmp_path, "run", task, *where, HOLYSHEEP_API_KEY="sk-of-nobody")
+        stats = server.stats()
+    (result,) = done.documents
+    assert (done.code, result["correlation_id"], result["success"]) == (0, "task_001", True)
+    assert (stats.by_role, stats.max_in_flight) == ({"orchestrator": 1, "coder": 3, "reviewer": 3}, 3)
+    assert {task["model"] for task in result["results"]} == {"opus"}
+    german = Config.load(path)
+    assert (german.team.max_parallel, german.roles["coder"].timeout) == (3, 45.0)
+    assert all("Du " in german.roles[role].system_prompt for role in ("orchestrator", "coder", "reviewer"))

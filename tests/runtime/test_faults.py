@@ -250,15 +250,17 @@ def test_a_handler_that_never_returns_does_not_keep_the_process_from_ending(play
     assert played.seconds < 9.0
 
 
+@pytest.mark.parametrize("command", [["run", "x"], ["check"]])
 @pytest.mark.parametrize(
     ("kind", "words"),
     [("Nowhere", "roles.healthy.agent"), ("Each", "is no subclass of actors.agent.Agent")],
 )
-def test_a_class_that_cannot_play_is_refused_before_anything_is_spent(tmp_path, kind, words):
+def test_a_class_that_cannot_play_is_refused_before_anything_is_spent(tmp_path, command, kind, words):
     (tmp_path / "cast.py").write_text(HANDLERS)
     (tmp_path / "t.toml").write_text(cast(NOWHERE, healthy=kind))
-    done = troupe(tmp_path, "run", "x", "--config", "t.toml")
+    done = troupe(tmp_path, *command, "--config", "t.toml")
     assert (done.code, done.out) == (2, "")
+    assert done.one_line.startswith("troupe: t.toml: roles.healthy.agent = ")
     assert words in done.one_line
 
 
@@ -353,6 +355,14 @@ def test_a_key_that_cannot_be_used_is_one_line_without_the_key(tmp_path, value, 
     assert word in done.one_line
     assert "MY_KEY" in done.err
     assert "secret" not in done.err
+
+
+@pytest.mark.parametrize("command", [["run", "x"], ["check"]])
+def test_a_configuration_whose_key_is_not_there_is_named_with_the_variable(tmp_path, command):
+    (tmp_path / "t.toml").write_text(config(NOWHERE).replace('kind = "openai"', 'api_key_env = "MY_KEY"'))
+    done = troupe(tmp_path, *command, "--config", "t.toml")
+    assert (done.code, done.out) == (2, "")
+    assert done.one_line.startswith("troupe: t.toml: the environment variable MY_KEY is not set or empty")
 
 
 @pytest.mark.parametrize("option", [["--api-key", "sk-canary-canary"], ["--api-key=sk-canary-canary"]])

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import subprocess
+import sys
+import termios
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,12 +15,13 @@ from hypothesis import strategies as st
 from protocol.signals import Progress
 from runtime.progress import ProgressLines
 from runtime.terminal import escaped, printable
+from tests.runtime.command import environment
 
 
-def shown(*events: tuple[str, dict], several: bool = False) -> list[str]:
+def shown(*events: tuple[str, dict], several: bool = False, width: int = 120) -> list[str]:
     """Return the lines for *events*, the n-th of them n seconds after the begin."""
     said: list[str] = []
-    lines = ProgressLines(100.0, several=several, write=said.append)
+    lines = ProgressLines(100.0, several=several, write=said.append, width=lambda: width)
     for seconds, (name, facts) in enumerate(events):
         lines.show(Progress(run="one", event=name, at=100.0 + seconds, facts=facts))
     return said
@@ -35,7 +42,7 @@ def test_a_failed_task_says_why_and_a_cut_one_that_it_was_cut():
     failed = ("task.failed", {"step": "one/0", "error": "no\nway"})
     cut = ("task.finished", {**FINISHED[1], "truncated": True})
     assert shown(STARTED, failed)[1] == "[   1.0 s] coder        failed: no way"
-    assert shown(STARTED, cut)[1].endswith("(42 tokens, 1.2 s, cut at max_tokens)")
+    assert shown(STARTED, cut)[1].endswith("(42 tokens, 1.2 s, cut)")
 
 
 def test_a_plan_is_numbered_and_one_of_a_single_part_is_not_shown():
@@ -66,6 +73,46 @@ def test_each_event_has_its_words(event, line):
 
 def test_of_several_runs_each_line_names_its_own():
     assert shown(STARTED, several=True) == ["[   0.0 s] one coder        begins: parse the file"]
+
+
+LONG = "Handle the errors and edge cases of an async HTTP client with retries, timeouts and a cache of its own"
+ALL = (
+    ("task.started", {"step": "one/0", "role": "orchestrator", "content": LONG}),
+    ("task.finished", {"step": "one/0", "execution_ms": 123456.7, "output_tokens": 1234, "truncated": True}),
+    ("plan.made", {"subtasks": [LONG, LONG + "."]}),
+    *((f"draft.{how}", {"subtask": LONG, "score": 10}) for how in ("accepted", "rejected", "kept")),
+)
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_each_line_fits_the_terminal_and_shows_as_much_as_it_can(width):
+    lines = [line for text in shown(*ALL, width=width) for line in text.splitlines()]
+    contents = [line for line in lines if "Handle the errors" in line]
+    assert len(contents) == 7
+    assert max(map(len, lines)) <= width
+    assert all("..." in line and (len(line) == width or LONG[:69] in line) for line in contents)
+
+
+def test_a_very_narrow_terminal_still_shows_what_it_is_about():
+    assert shown(STARTED, width=10) == ["[   0.0 s] coder        begins: parse the file"]
+
+
+@pytest.mark.slow
+def test_a_terminal_is_as_wide_as_it_is_now_and_anything_else_has_120_columns(tmp_path):
+    ours, theirs = pty.openpty()
+    code = "from runtime.terminal import columns; print(columns())"
+
+    def told(errors):
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, env=environment(tmp_path), stdout=subprocess.PIPE, stderr=errors, check=True)
+        return int(done.stdout)
+
+    termios.tcsetwinsize(theirs, (24, 80))
+    narrow = told(theirs)
+    termios.tcsetwinsize(theirs, (24, 160))
+    assert (narrow, told(theirs), told(subprocess.DEVNULL)) == (80, 160, 120)
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_what_nobody_knows_is_not_shown_and_an_end_without_a_begin_is_the_teams():

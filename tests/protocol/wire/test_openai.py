@@ -206,6 +206,45 @@ def test_length_with_empty_content_stays_a_reply():
             {"prompt_tokens": 4, "completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": -2}},
             Usage(input_tokens=4, output_tokens=2),
         ),
+        (
+            {
+                "prompt_tokens": 9,
+                "completion_tokens": 2,
+                "prompt_tokens_details": {"cached_tokens": 4, "cache_write_tokens": 3},
+            },
+            Usage(input_tokens=9, output_tokens=2, cached_tokens=4, written_tokens=3),
+        ),
+        (
+            {"input_tokens": 4, "output_tokens": 2, "input_tokens_details": {"cached_tokens": 3}},
+            Usage(input_tokens=4, output_tokens=2, cached_tokens=3),
+        ),
+        (
+            {
+                "input_tokens": 4,
+                "output_tokens": 2,
+                "cache_read_input_tokens": 30,
+                "cache_creation_input_tokens": 20,
+            },
+            Usage(input_tokens=54, output_tokens=2, cached_tokens=30, written_tokens=20),
+        ),
+        (
+            {
+                "prompt_tokens": 4,
+                "completion_tokens": 2,
+                "total_tokens": 13,
+                "completion_tokens_details": {"reasoning_tokens": 7},
+            },
+            Usage(input_tokens=4, output_tokens=9, reasoning_tokens=7),
+        ),
+        (
+            {
+                "prompt_tokens": "4",
+                "completion_tokens": 2,
+                "total_tokens": 13,
+                "completion_tokens_details": {"reasoning_tokens": 7},
+            },
+            Usage(input_tokens=4, output_tokens=9, reasoning_tokens=7),
+        ),
     ],
 )
 def test_usage_of_any_shape_is_read(usage, expected):
@@ -337,7 +376,7 @@ USAGES = shaped(
     "total_tokens",
     "prompt_tokens_details",
     "completion_tokens_details",
-    inner=LEAF | st.integers(0, 9) | shaped("cached_tokens", "reasoning_tokens"),
+    inner=LEAF | st.integers(0, 9) | shaped("cached_tokens", "cache_write_tokens", "reasoning_tokens"),
 )
 DOCUMENTS = st.fixed_dictionaries(
     {},
@@ -371,7 +410,9 @@ def test_no_input_whatsoever_raises(status, headers, body, now):
         assert outcome.retry_after is None or 0 <= outcome.retry_after < float("inf")
     else:
         usage = outcome.usage or Usage()
-        assert 0 <= usage.cached_tokens <= usage.input_tokens
+        assert usage.cached_tokens >= 0
+        assert usage.written_tokens >= 0
+        assert usage.cached_tokens + usage.written_tokens <= usage.input_tokens
         assert 0 <= usage.reasoning_tokens <= usage.output_tokens
 
 

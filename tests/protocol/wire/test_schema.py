@@ -130,13 +130,21 @@ def test_what_strict_output_cannot_hold_is_refused_in_words(type_):
 
 
 def test_a_tightened_schema_bounds_every_list_and_text_and_loosens_none():
-    document = msgspec.json.decode(tightened(strict_schema(Review).schema, 4, 80))
+    document = msgspec.json.decode(tightened(strict_schema(Review).schema, 3, 4, 80))
     issues = document["properties"]["issues"]
     assert (issues["maxItems"], issues["items"]["maxLength"]) == (4, 80)
-    assert msgspec.json.decode(tightened(strict_schema(Review).schema, 99, 9999)) == msgspec.json.decode(
+    assert msgspec.json.decode(tightened(strict_schema(Review).schema, 1, 99, 9999)) == msgspec.json.decode(
         strict_schema(Review).schema
     )
     request = ChatRequest(
         model="m", messages=(ChatMessage(role="user", content="x"),), schema=strict_schema(Plan), output="json_schema"
     )
     assert b'"maxItems":4' in encode_request(request, EMBEDDED)
+
+
+@pytest.mark.parametrize(("fewest", "most", "expected"), [(3, 4, 3), (3, 2, 2), (0, 4, 1)])
+def test_a_tightened_list_that_may_not_be_empty_gets_a_few_items_at_least(fewest, most, expected):
+    plan = msgspec.json.decode(tightened(strict_schema(Plan).schema, fewest, most, 80))
+    assert plan["properties"]["subtasks"]["minItems"] == expected
+    review = msgspec.json.decode(tightened(strict_schema(Review).schema, fewest, most, 80))
+    assert "minItems" not in review["properties"]["issues"]
