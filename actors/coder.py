@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from actors.agent import Agent
+from protocol.chat import Occasion
 from protocol.plan import Brief
+from protocol.policies.complexity import estimate
 from protocol.roles import AgentRole, RoleSettings
 
 if TYPE_CHECKING:
@@ -31,7 +33,10 @@ class Coder(Agent):
     async def handle(self, message: AgentMessage) -> str:
         """Write the draft for ``content``, or the next one when the brief in ``data`` holds a draft and its issues."""
         brief = message.payload(Brief) if message.data else Brief(task=message.content, subtask=message.content)
-        reply = await self.chat(self.prompt(brief))
+        occasion = Occasion(
+            complexity=estimate(brief.subtask).score, rounds=brief.rounds, tried=brief.tried, stronger=brief.stronger
+        )
+        reply = await self.chat(self.prompt(brief), occasion=occasion)
         return reply.text
 
     def prompt(self, brief: Brief) -> str:

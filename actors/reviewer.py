@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from actors.agent import Agent
+from protocol.chat import Occasion
 from protocol.plan import Brief, Review, Rubric, Stated
+from protocol.policies.complexity import estimate
 from protocol.policies.json_text import extract_json
 from protocol.policies.rubric import aggregate
 from protocol.policies.verdict import read_verdict
@@ -39,9 +41,10 @@ class Reviewer(Agent):
         """Review the draft in ``content``."""
         brief = message.payload(Brief) if message.data else Brief(task="", subtask="", draft=message.content)
         prompt = self.settings.prompt.format(task=brief.task, subtask=brief.subtask, draft=as_data(message.content))
+        occasion = Occasion(complexity=estimate(brief.subtask).score)
         if not self.settings.rubric:
-            return await self.chat(prompt, returns=Review, reader=read_verdict)
-        rubric = await self.chat(prompt + ITEMS, returns=Rubric, reader=as_rubric)
+            return await self.chat(prompt, returns=Review, reader=read_verdict, occasion=occasion)
+        rubric = await self.chat(prompt + ITEMS, returns=Rubric, reader=as_rubric, occasion=occasion)
         return aggregate(rubric, message.content)
 
 

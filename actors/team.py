@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from actors.asking import decode
 from actors.workflow import Outcome, Workflow
+from protocol import ids
 from protocol.errors import ErrorKind, TaskFailed
 from protocol.messages import Accepted, TaskResult
 from protocol.plan import Brief, Plan, Verdict
@@ -22,6 +23,7 @@ from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop
 from protocol.policies.planning import tidy
 from protocol.policies.progress_guard import Advice, Output, ProgressGuard, Reaction
 from protocol.roles import AgentRole
+from protocol.signals import Graded
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -147,7 +149,7 @@ class TeamWorkflow(Workflow):
 
     async def build(self, task: str, draft: Draft) -> None:
         """Write, review and revise one subtask until it is accepted, or another round is not worth it."""
-        brief: Brief | None = Brief(task=task, subtask=draft.subtask)
+        brief: Brief | None = Brief(task=task, subtask=draft.subtask, rounds=self.rules.max_rounds + 1)
         guard = ProgressGuard(alike, stronger=self.rules.ladder)
         while brief is not None:
             try:
@@ -184,6 +186,8 @@ class TeamWorkflow(Workflow):
             advice = guard.on_output(Output(text=text, score=round_.score, cost=tokens))
         if advice.reaction is Reaction.STOP:
             judgement = judgement._replace(next=Next.KEEP, why=Stop.CYCLE if again else Stop.PLATEAU)
+        if round_.score is not None or round_.passed is not None:
+            self._grade(written, good=judgement.next is Next.ACCEPT, fact=round_.passed is not None)
         self._judged(draft, judgement, review)
         return self._next(brief, draft, advice, written.model) if judgement.next is Next.REVISE else None
 
@@ -200,6 +204,11 @@ class TeamWorkflow(Workflow):
             draft.note = str(failure.result.error)
             return None, [written, failure.result]
 
+    def _grade(self, result: TaskResult, *, good: bool, fact: bool = False) -> None:
+        """Let those who choose models learn what became of a task's work; not again when a resumed run catches up."""
+        if not self._running.replaying:
+            self.tell(ids.GATEWAY, Graded(task=result.task_id, good=good, fact=fact))
+
     def _next(self, brief: Brief, draft: Draft, advice: Advice, model: str | None) -> Brief:
         """Return what the coder is told next: the last draft, or the best when the last is worse, and its issues."""
         last, best = draft.history[-1], draft.history[best_of(draft.history)]
@@ -212,6 +221,7 @@ class TeamWorkflow(Workflow):
             hint=advice.hint,
             tried=(*brief.tried, *((model,) if model else ())),
             stronger=advice.reaction is Reaction.STRONGER,
+            rounds=brief.rounds - 1,
         )
 
     def _left(self, draft: Draft) -> Left:

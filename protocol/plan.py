@@ -69,6 +69,7 @@ class Brief(Struct, frozen=True, kw_only=True):
 
     ``most`` is into how many subtasks a planner should split; 0: as many as it sees. ``hint`` is for a coder that gets
     nowhere. ``tried`` are the models whose drafts were rejected; ``stronger`` asks for one above them.
+    ``rounds`` drafts may still be written, this one among them; 0: nobody will review it.
     """
 
     task: str
@@ -80,3 +81,4 @@ class Brief(Struct, frozen=True, kw_only=True):
     hint: str = ""
     tried: tuple[str, ...] = ()
     stronger: bool = False
+    rounds: int = 0

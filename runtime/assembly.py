@@ -31,19 +31,23 @@ from protocol.policies.budget import Budget
 from protocol.policies.token_estimate import estimate_messages
 from protocol.roles import AgentRole, RoleSettings
 from protocol.wire.profiles import EMBEDDED, profile_for
+from runtime import learnt
 from runtime.config import read_key
 from runtime.config_check import NAME
 from runtime.line import ProviderLine
-from runtime.logs import keep_out
+from runtime.logs import get_logger, keep_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actors.caller import Line
+    from protocol.policies.routing import Router
     from protocol.signals import StartRun
     from protocol.wire.profiles import Profile
     from runtime.config import Config, Limits
     from runtime.secret import Secret
+
+_log = get_logger()
 
 BUILT_IN: dict[str, type[Agent]] = {
     AgentRole.ORCHESTRATOR: Orchestrator,
@@ -241,6 +245,7 @@ class Models:
         self._urls: dict[str, str] = {}
         self._lines: dict[str, Line] = {}
         self._embedded: Any = None
+        self._router: Router | None = None
 
     def open(self) -> None:
         """Read the keys and start the embedded model where one is wanted. Raises ``ConfigError``.
@@ -273,15 +278,23 @@ class Models:
             line.hang_up()
 
     def close(self, timeout: float) -> None:
-        """Stop the embedded model within *timeout* seconds."""
+        """Keep what was learnt, and stop the embedded model within *timeout* seconds."""
+        if self._router is not None:
+            try:
+                learnt.write(self._config.routing.memory, self._router.learnt)
+            except OSError as error:
+                _log.warning("routing.not_kept", error=str(error))
         if self._embedded is not None:
             self._embedded.stop(min(2.0, timeout))
 
     def gateway(self) -> Gateway:
         """Return a gateway for these models; the factory of its actor."""
-        retry = self._config.retry
+        retry, models = self._config.retry, self._models()
+        if self._router is None:  # it outlives a gateway that fails, and what it has learnt with it
+            self._router = learnt.router(self._config.routing, models.values())
         decide = Decisions(
-            models=self._models(),
+            models=models,
+            router=self._router,
             providers=self._providers(),
             backoff=Backoff(base=retry.base, factor=retry.factor, cap=retry.cap),
             estimate=estimate_messages,
@@ -289,13 +302,14 @@ class Models:
         return Gateway(decide, self._caller_spec, self._lines)
 
     def _models(self) -> dict[str, ModelInfo]:
-        """Return the models, the strongest first: that is what ``auto`` means until routing is adaptive."""
+        """Return the models, the strongest first."""
         return {
             key: ModelInfo(
                 key=key,
                 provider=model.provider,
                 name=model.name,
                 tier=model.tier,
+                context=model.context,
                 price_in=_nano(None if model.price is None else model.price.input),
                 price_out=_nano(None if model.price is None else model.price.output),
                 price_cached=_nano(None if model.price is None else model.price.cached),

@@ -53,11 +53,15 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model: the key of its provider, its name there, its rung on the ladder (1 cheap .. 3 strong)."""
+    """One model: the key of its provider, its name there, its rung on the ladder (1 cheap .. 3 strong).
+
+    ``context`` is its window in tokens, None: unknown.
+    """
 
     provider: Text
     name: Text
     tier: Annotated[int, Meta(ge=1, le=3)] = 2
+    context: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
     price: Price | None = None
 
 
@@ -121,6 +125,17 @@ class Team(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_parallel: Annotated[int, Meta(ge=1, le=1000)] = 5
 
 
+class Routing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How roles with ``model = "auto"`` choose, as in ``protocol.policies.routing.Rules``; ``memory`` is a file."""
+
+    choose: Literal["auto", "strongest"] = "auto"
+    worth: Annotated[float, Meta(ge=0, le=1e6)] = 40.0
+    cascade: bool = True
+    learn: bool = True
+    explore: Annotated[float, Meta(ge=0, le=0.5)] = 0.03
+    memory: Text | None = None
+
+
 class RetryRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The wait before retry n (from 0) is drawn from ``0 .. min(cap, base * factor ** n)`` seconds."""
 
@@ -161,6 +176,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flows: dict[str, Flow] = {}
     roles: dict[str, Role] = field(default_factory=built_in_roles)
     team: Team = Team()
+    routing: Routing = Routing()
     retry: RetryRules = RetryRules()
     budget: Budget = Budget()
     executor: Executor = Executor()

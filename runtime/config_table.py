@@ -21,6 +21,7 @@ from runtime.config import (
     Provider,
     RetryRules,
     Role,
+    Routing,
     System,
     Team,
 )
@@ -41,6 +42,7 @@ TABLES: Final[dict[str, type[Struct]]] = {
     "flows.<name>": Flow,
     "roles.<name>": Role,
     "team": Team,
+    "routing": Routing,
     "retry": RetryRules,
     "budget": Budget,
     "executor": Executor,

@@ -42,8 +42,10 @@ class Rules(Struct, frozen=True, kw_only=True):
     """How models are chosen.
 
     ``worth`` of a good result and ``review`` (the cost of one) are in drafts of the strongest model. ``explore`` is the
-    share of first drafts that may be tried elsewhere, ``forget`` how much of what was learnt each new grade unsettles. A
-    reviewer calls ``wrong`` of the drafts good that are bad, and the other way round.
+    share of first drafts that may be tried elsewhere, ``forget`` how much of what was learnt each new grade unsettles.
+    A reviewer calls ``wrong`` of the drafts good that are bad, and the other way round; its verdicts count ``verdict``
+    as much as facts. Without ``cascade`` a rejected draft is not reckoned with; without ``adaptive`` it is always the
+    strongest model that fits.
     """
 
     worth: float = 40.0
@@ -54,6 +56,7 @@ class Rules(Struct, frozen=True, kw_only=True):
     verdict: float = 0.7
     learn: bool = True
     cascade: bool = True
+    adaptive: bool = True
 
 
 class Rung(Struct, frozen=True, kw_only=True):
@@ -79,8 +82,8 @@ class Job(Struct, frozen=True, kw_only=True):
 
     ``tried`` are the models whose drafts of this were rejected, the last one last; ``stronger`` asks for one above it.
     ``last`` is the model that this conversation is with. ``reviewed`` says that somebody will look at the result,
-    ``checked`` that tests will. ``money`` is what may be spent, in the unit of the prices, ``patience`` the seconds it may wait.
-    ``roll`` is a die in [0, 1).
+    ``checked`` that tests will; ``rounds`` drafts may still be written, this one among them. ``money`` is what may be
+    spent, in the unit of the prices, ``patience`` the seconds it may wait. ``roll`` is a die in [0, 1).
     """
 
     role: str
@@ -182,6 +185,8 @@ class Router:
             raise ValueError("there is no model to choose from")
         able, left_out = self._filtered(job, rooms or {})
         rungs = self._above(job, able)
+        if not self._rules.adaptive:
+            return self._chosen(job, max(rungs, key=lambda rung: rung.tier), [*left_out, "always the strongest"])
         if len(rungs) == 1:
             return self._chosen(job, rungs[0], [*left_out, "the only one left"])
         if job.last is not None and not job.tried and job.last in {rung.key for rung in rungs}:

@@ -307,3 +307,38 @@ def test_law_6_the_answer_is_the_same_whatever_the_interleaving():
         for result in (run(kit_with(seed, latency=0.0, reviewer=reviewer)) for seed in range(300))
     }
     assert len(outcomes) == 1
+
+
+def tiers() -> tuple[ModelInfo, ...]:
+    return tuple(
+        ModelInfo(key=key, provider="main", name=key, tier=tier, price_in=price, price_out=price)
+        for key, tier, price in (("cheap", 1, 50.0), ("strong", 3, 1000.0))
+    )
+
+
+def test_a_rejected_draft_goes_up_the_ladder_and_each_result_says_why_this_model():
+    def coder(call):
+        return f"a draft of {call.request.model}"
+
+    def reviewer(call):
+        return GOOD if "strong" in call.messages[-1].content else BAD
+
+    kit = ActorTestKit({"coder": coder, "reviewer": reviewer}, models=tiers())
+    for agent in (Coder, Reviewer):
+        kit.register(agent)
+    result = run(kit, "Say hello", ladder=True)
+    written = [r for r in result.results if r.agent.startswith("coder")]
+    assert [r.model for r in written] == ["cheap", "strong"]
+    assert written[0].why_model.startswith("tier 1: a first draft for a simple coder task")
+    assert written[1].why_model.startswith("tier 3: a step up after a rejection")
+    assert result.output == "a draft of strong"
+    learnt = {effect.name: effect.value for effect in kit.router.learnt}
+    assert learnt["case coder simple first cheap"] < 0.0 < learnt["case coder simple up strong"]
+
+
+def test_a_call_that_failed_on_its_way_teaches_nothing_about_its_model():
+    kit = ActorTestKit({"coder": bad_request(), "reviewer": GOOD}, models=tiers())
+    for agent in (Coder, Reviewer):
+        kit.register(agent)
+    assert not run(kit, "Say hello").success
+    assert kit.router.learnt == ()
