@@ -20,7 +20,7 @@ from protocol.plan import Brief, Plan, Verdict
 from protocol.policies.complexity import estimate
 from protocol.policies.composition import compose
 from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
-from protocol.policies.planning import tidy
+from protocol.policies.planning import own_words, tidy
 from protocol.policies.progress_guard import Advice, Output, ProgressGuard, Reaction
 from protocol.roles import AgentRole
 from protocol.signals import Graded
@@ -124,13 +124,13 @@ class TeamWorkflow(Workflow):
         subtasks = tidy(plan.subtasks, most)
         if len(subtasks) < len(tidy(plan.subtasks, len(plan.subtasks))):
             self.note = f"the plan had more than {most} subtasks: the further ones were merged into this"
-        return await self._split(subtasks) or (task,)
+        return await self._split(task, subtasks) or (task,)
 
-    async def _split(self, subtasks: tuple[str, ...]) -> tuple[str, ...]:
+    async def _split(self, task: str, subtasks: tuple[str, ...]) -> tuple[str, ...]:
         """Take apart once more what is too large for one coder, within the cap; what cannot be split stays whole."""
         room = self.rules.max_subtasks - len(subtasks)
-        large = [subtask for subtask in subtasks if estimate(subtask).too_large] if room > 0 else []
-        if self.rules.split == "never" or not large:
+        large = [subtask for subtask in subtasks if estimate(own_words(subtask, task)).too_large]
+        if self.rules.split == "never" or not large or room <= 0:
             return subtasks
         most = 1 + max(1, room // len(large))
         pieces = dict(zip(large, await self.gather(*(self._pieces(subtask, most) for subtask in large)), strict=True))

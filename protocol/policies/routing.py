@@ -140,6 +140,7 @@ class Plan(NamedTuple):
     rungs: list[Rung]
     costs: dict[str, float]
     worth: float
+    known: dict[tuple[str, str], tuple[float, float]]
 
     def value(self, end: End) -> float:
         """Return what *end* is worth."""
@@ -254,13 +255,14 @@ class Router:
         unit = max(self.cost(rung, job) for rung in self._rungs.values()) or 1.0
         costs = {rung.key: self.cost(rung, job) / unit for rung in rungs}
         rounds = max(1, job.rounds) if self._rules.cascade and job.reviewed else 1
-        plan = Plan(job, rungs, costs, self._rules.worth)
+        plan = Plan(job, rungs, costs, self._rules.worth, {})
         return {rung.key: plan.value(self._end(plan, rung, job.tried, rounds, more)) for rung in rungs}
 
     def _end(self, plan: Plan, rung: Rung, tried: tuple[str, ...], rounds: int, more: float = 0.0) -> End:
         """Return how a draft of *rung* ends, with what follows when it is rejected; *rounds* drafts are left."""
         rules, job = self._rules, plan.job
-        mean, sd = self.chance(job, rung, tried)
+        case = (rung.key, self._stage(rung, tried))
+        mean, sd = plan.known.get(case) or plan.known.setdefault(case, self.chance(job, rung, tried))
         good = min(1.0, mean + more * sd)
         spent = plan.costs[rung.key] + (rules.review if job.reviewed else 0.0)
         if rounds == 1:

@@ -132,7 +132,7 @@ def plan(made: Router, rules: Rules):
     from protocol.policies.routing import Plan
 
     rungs = list(made._rungs.values())
-    return Plan(job(), [rungs[-1]], {rung.key: rung.price_out for rung in rungs}, rules.worth)
+    return Plan(job(), [rungs[-1]], {rung.key: rung.price_out for rung in rungs}, rules.worth, {})
 
 
 # --- what follows a rejection
