@@ -21,7 +21,7 @@ from protocol.policies.complexity import estimate
 from protocol.policies.composition import compose
 from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
 from protocol.policies.planning import own_words, tidy
-from protocol.policies.progress_guard import Advice, Output, ProgressGuard, Reaction
+from protocol.policies.progress_guard import Advice, Output, Patience, ProgressGuard, Reaction
 from protocol.roles import AgentRole
 from protocol.signals import Graded
 
@@ -49,7 +49,7 @@ class TeamRules(Struct, frozen=True, kw_only=True):
     max_parallel: int = 5
     stop_rules: str = "auto"
     progress_guard: str = "auto"
-    judge_noise: float = 1.0
+    judge_noise: float = 2.5
     budget_usd: float | None = None
     ladder: bool = False
 
@@ -150,7 +150,7 @@ class TeamWorkflow(Workflow):
     async def build(self, task: str, draft: Draft) -> None:
         """Write, review and revise one subtask until it is accepted, or another round is not worth it."""
         brief: Brief | None = Brief(task=task, subtask=draft.subtask, rounds=self.rules.max_rounds + 1)
-        guard = ProgressGuard(alike, stronger=self.rules.ladder)
+        guard = ProgressGuard(alike, Patience(noise=self.rules.judge_noise), stronger=self.rules.ladder)
         while brief is not None:
             try:
                 brief = await self._round(draft, brief, guard)

@@ -1,11 +1,12 @@
 """What choosing a model is worth: ten worlds by seed, in virtual time and money; nothing is called.
 
 A world has three models (cheap, middle, strong) with prices, and tasks of which only a noisy complexity is seen.
-Whether a draft is good is a die, weighed by the model's skill, the task's hidden difficulty and a hidden effect that all drafts
+Whether a draft is good is a die, weighed by the skill of the model, the hidden difficulty and an effect that all drafts
 of a task share. A reviewer with errors, or for some tasks tests without any, accepts or rejects; a rejected draft is
 written again, at most twice. *Quality* is the share of tasks whose delivered draft is truly good. All contenders see
-the same dice. World 0: cheap is as good as strong. World 1: cheap is useless. The worlds were fixed before the rules
-were tuned, and these were tuned on the worlds of the seeds 10 to 29; those of 0 to 9 are measured.
+the same dice. World 0: cheap is as good as strong. World 1: cheap is useless. The ranges of the worlds were set while
+looking at what an oracle could save at all, then left alone; the rules were tuned on the worlds of the seeds 10 to 29,
+and those of 0 to 9 are measured.
 
 Each stream has TASKS tasks; what is learnt starts anew in each. Ours and all others are measured on the second half.
 Contenders: always cheap, always strong, a random mix at our share of strong drafts, the rules alone (nothing learnt),

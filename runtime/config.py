@@ -119,7 +119,7 @@ class Team(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_rounds: Annotated[int, Meta(ge=0, le=20)] = 2
     accept_score: Annotated[int, Meta(ge=0, le=10)] = 7
     stop_rules: Literal["auto", "rounds"] = "auto"
-    judge_noise: Annotated[float, Meta(ge=0, le=10)] = 1.0
+    judge_noise: Annotated[float, Meta(ge=0, le=10)] = 2.5
     progress_guard: Literal["auto", "off"] = "auto"
     max_subtasks: Annotated[int, Meta(ge=1, le=64)] = 32
     max_parallel: Annotated[int, Meta(ge=1, le=1000)] = 5

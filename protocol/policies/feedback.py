@@ -6,12 +6,12 @@ The rules, in the order in which they are asked; the first that holds ends the l
 1 ``checked``     an external check (tests, a run) passed: a fact, whatever the reviewer says
 2 ``scored``      approved with at least the score that is asked for, and no check failed
 3 ``rounds``      as many revisions as are allowed
-4 ``plateau``     the score moved less than a repeated review of one draft would move it
+4 ``plateau``     a round gained less than a repeated review of one draft would move its score
 5 ``cycle``       the draft is, or nearly is, an earlier one
 6 ``same_critique`` the reviewer said the very same of the last draft
 7 ``dear``        another round would take more money or time than is left
 8 ``no_critique`` nothing to mend was named, or the review could not be read
-9 ``fell``        the score fell twice in a row
+9 ``fell``        the score fell twice in a row (a noise above 0 ends the loop before, by rule 4)
 = =============== ========================================================================================
 
 What is handed back is the best draft so far, never simply the last one. Most gain lies in the first rounds, and
@@ -60,12 +60,13 @@ class Stop(StrEnum):
 class Rules(Struct, frozen=True, kw_only=True):
     """When to accept and when to stop.
 
-    ``noise`` is by how many points of 10 two reviews of one draft differ. ``early`` False leaves rules 1 to 3 alone.
+    ``noise`` is by how many points of 10 reviews of one draft differ (sd): 2.1 were measured of a reviewer who is wrong
+    about a fifth of its items, 2.6 of one that tosses coins; 0 switches rule 4 off. Without ``early`` there are rules 1 to 3.
     """
 
     accept_score: int = 7
     max_rounds: int = 2
-    noise: float = 1.0
+    noise: float = 2.5
     alike: float = 0.95
     early: bool = True
 
@@ -139,7 +140,7 @@ def _early(rounds: tuple[Round, ...], rules: Rules, left: Left, spared: Iterable
     critique = _critique(last)
     moves = [later - before for before, later in pairwise(r.score for r in rounds if r.score is not None)]
     holds = {
-        Stop.PLATEAU: bool(moves) and last.score is not None and abs(moves[-1]) < rules.noise,
+        Stop.PLATEAU: bool(moves) and last.score is not None and moves[-1] < rules.noise and rules.noise > 0.0,
         Stop.CYCLE: any(alike(last.text, round_.text, rules.alike) for round_ in earlier),
         Stop.SAME_CRITIQUE: bool(earlier) and bool(critique) and critique == _critique(earlier[-1]),
         Stop.DEAR: _over(last.cost_usd, left.usd) or _over(last.seconds, left.seconds),

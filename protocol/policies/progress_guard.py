@@ -63,7 +63,7 @@ class Patience(Struct, frozen=True, kw_only=True):
 
     rounds: int = 2
     spending: float = 4.0
-    noise: float = 1.0
+    noise: float = 2.5
 
 
 class Output(Struct, frozen=True, kw_only=True):

@@ -76,7 +76,7 @@ def test_a_rejected_draft_is_revised_with_its_issues_alone():
 def test_after_the_last_round_the_best_draft_is_kept():
     reviews = [Review(issues=("x",), score=5, approved=False), BAD, Review(issues=("y",), score=4, approved=False)]
     kit = kit_with(orchestrator=Plan(subtasks=("a",)), coder=["first", "second", "third"], reviewer=reviews)
-    result = run(kit)
+    result = run(kit, judge_noise=0.0)
     assert (result.success, result.output) == (True, "first")
     assert (result.accepted[0].accepted, result.accepted[0].score, result.accepted[0].rounds) == (False, 5, 2)
 
@@ -139,7 +139,7 @@ def test_without_the_guard_a_repeated_draft_is_reviewed_and_ends_the_rounds():
         coder="the same",
         reviewer=[BAD, Review(issues=("y",), score=5, approved=False)],
     )
-    assert run(kit, progress_guard="off").accepted[0].note == "kept as the best: cycle"
+    assert run(kit, progress_guard="off", judge_noise=0.0).accepted[0].note == "kept as the best: cycle"
 
 
 def test_a_draft_stops_at_its_share_of_the_money_with_the_best():
@@ -173,7 +173,7 @@ def test_a_revision_that_was_cut_keeps_the_best_and_one_the_provider_failed_does
 def test_after_a_worse_draft_the_best_one_is_revised():
     reviews = [Review(issues=("x",), score=5, approved=False), Review(issues=("y",), score=2, approved=False), GOOD]
     kit = kit_with(orchestrator=Plan(subtasks=("a",)), coder=["first", "second", "third"], reviewer=reviews)
-    run(kit)
+    run(kit, judge_noise=0.0)
     assert "first" in [call for call in kit.model.calls if call.role == "coder"][2].messages[-1].content
 
 

@@ -59,9 +59,9 @@ def test_where_no_model_is_stronger_the_second_signal_ends_the_work():
 
 
 def test_a_better_draft_ends_a_plateau_and_a_gain_within_the_noise_does_not():
-    better = [("a", 5, 1.0), ("b", 5, 1.0), ("c", 7, 1.0), ("d", 7, 1.0)]
+    better = [("a", 5, 1.0), ("b", 5, 1.0), ("c", 8, 1.0), ("d", 8, 1.0)]
     assert watched(*better)[-1].reaction is Reaction.GO_ON
-    assert watched(*better, noise=3.0)[-1].signal is Signal.PLATEAU
+    assert watched(*better, noise=4.0)[-1].signal is Signal.PLATEAU
 
 
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.none() | st.integers(0, 10), st.floats(0, 9)), max_size=12))
