@@ -95,8 +95,8 @@ class Asking(Actor):
     ) -> Step[Any]:
         """Ask the role (or address) *to*; None lets the supervisor choose.
 
-        Gives the answer's text, or *returns* decoded from it. *timeout* is in seconds. Raises ``TaskFailed`` when the
-        task failed.
+        Gives the answer's text, or *returns* decoded from it; ``returns=TaskResult`` gives the whole answer with its
+        model and cost. *timeout* is in seconds. Raises ``TaskFailed`` when the task failed.
         """
         encoded = b"" if data is None else msgspec.json.encode(data, order="deterministic")
         options = {"data": data, "metadata": dict(metadata or {}), "timeout": _seconds(timeout)}
@@ -162,6 +162,8 @@ class Asking(Actor):
             self.answered(self._running, result)
             if not result.success:
                 raise TaskFailed(result)
+            if returns is TaskResult:
+                return result
             return result.result if returns is None else decode(result, returns)
 
         return read

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 import msgspec
+from msgspec.structs import replace
 
 from actors.conversations import Conversational
 from protocol.awaited import Scope, Step
-from protocol.chat import ChatMessage, ChatReply, OutputSchema
+from protocol.chat import ChatMessage, ChatReply, Occasion, OutputSchema
 from protocol.errors import ErrorKind, TaskFailed
 from protocol.messages import failed
 from protocol.policies.history import trim
@@ -42,6 +43,7 @@ class Chatting(Conversational):
         system: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        occasion: Occasion | None = None,
     ) -> Awaitable[ChatReply]: ...
     @overload
     def chat(
@@ -53,6 +55,7 @@ class Chatting(Conversational):
         system: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        occasion: Occasion | None = None,
     ) -> Awaitable[T]: ...
     def chat(
         self,
@@ -63,16 +66,18 @@ class Chatting(Conversational):
         system: str | None = None,
         temperature: float | None = None,
         max_tokens: int | None = None,
+        occasion: Occasion | None = None,
     ) -> Awaitable[Any]:
         """Say *content* to the role's model, after what this conversation has said so far.
 
         Gives the :class:`ChatReply`; with *returns* a value of that type, asked for by JSON schema and checked here.
         *reader* reads plain text where the model knows no JSON; one repair turn follows an answer that cannot be read.
+        *occasion* tells what it is for, where the model is chosen (``auto``).
         Raises ``TaskFailed`` when the call failed after its retries, or the answer stayed unreadable.
         """
         if not isinstance(content, str):
             raise TypeError(f"what is said to a model is a str, not {type(content).__name__}")
-        options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens}
+        options: dict[str, Any] = {"temperature": temperature, "max_tokens": max_tokens, "occasion": occasion}
         return Scope(
             self._chat(content, returns, reader, self.settings.system_prompt if system is None else system, options)
         )
@@ -154,6 +159,7 @@ class Chatting(Conversational):
             priority=talk.priority,
             flow=talk.flow,
             again=step in talk.again,
+            occasion=replace(options.get("occasion") or Occasion(), task=talk.id, last=talk.ledger.model),
         )
 
 

@@ -35,6 +35,7 @@ from protocol.signals import (
     ChildFailed,
     ChildRestarted,
     ChildStopped,
+    Graded,
     Granted,
     Performed,
     Reaffirm,
@@ -115,6 +116,8 @@ class Gateway(Actor):
             case AskAgain():
                 call = (self.actor_inbox.held or {}).get(message.step)
                 self._perform([] if call is None else decide.on_call(call, now))
+            case Graded():
+                self._perform(decide.on_graded(message))
             case Granted():
                 self._perform(decide.on_granted(message, now))
             case Refused():
@@ -130,15 +133,20 @@ class Gateway(Actor):
             case CancelStep():
                 self._let_go(message.step)
                 self._perform(decide.on_cancel(message, now))
-            case ChildRestarted(address=ids.LIMITER):
-                self._perform(decide.on_limiter_restarted())
-            case ChildRestarted():
-                self._ask_again(message.address)
-                self._perform(decide.on_caller_back(message.address, now))
-            case ChildFailed() | ChildStopped():
-                self._perform(decide.on_caller_gone(message.address, now, self._dice.random()))
+            case ChildRestarted() | ChildFailed() | ChildStopped():
+                self._perform(self._heard(message, now))
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
+
+    def _heard(self, news: ChildRestarted | ChildFailed | ChildStopped, now: float) -> list[Effect]:
+        """Return what follows from what became of a caller, or of the limiter."""
+        if not isinstance(news, ChildRestarted):
+            return self._decide.on_caller_gone(news.address, now, self._dice.random())
+        if news.address == ids.LIMITER:
+            return self._decide.on_limiter_restarted()
+        if news.address in self._others:  # the question may be lost with the instance that had it
+            self.tell(news.address, AreYouFree(reply_to=self.address))
+        return self._decide.on_caller_back(news.address, now)
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -166,11 +174,6 @@ class Gateway(Actor):
                     self.tell(caller, Stop(reason="one caller too many"))
                 case _:
                     assert_never(effect)
-
-    def _ask_again(self, caller: str) -> None:
-        """Ask a caller of an earlier instance once more: it was restarted, and the question may be lost with it."""
-        if caller in self._others:
-            self.tell(caller, AreYouFree(reply_to=self.address))
 
     def _hold(self, call: ChatCall) -> None:
         """Keep the call in the mailbox, which outlives this instance."""

@@ -77,6 +77,7 @@ class ActorTestKit:
             raise TypeError("seed, faults and wire make a simulation; another stage has its own, or none")
         self.dispatcher = stage or SimulatedDispatcher(seed, faults=plan if plan.faults else None, wire=wire)
         self.rig = Rig(self.dispatcher, self.model, Settings(limits, models, backoff))
+        self.router = self.rig.settings.router
         self.directory = self.rig.directory
         self.dead_letters = self.rig.dead_letters
         self.failures = self.rig.failures

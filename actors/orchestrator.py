@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, ClassVar
 import msgspec
 
 from actors.agent import Agent
-from protocol.plan import Plan
+from protocol.plan import Brief, Plan
 from protocol.policies.outline import items
 from protocol.roles import AgentRole, RoleSettings
 
 if TYPE_CHECKING:
     from protocol.messages import AgentMessage
+
+
+MOST = "\n\nName at most {most} subtasks."
 
 
 class Orchestrator(Agent):
@@ -22,8 +25,9 @@ class Orchestrator(Agent):
     settings = RoleSettings(prompt="Analyze and break down: {task}")
 
     async def handle(self, message: AgentMessage) -> Plan:
-        """Plan the task in ``content``."""
-        prompt = self.settings.prompt.format(task=message.content)
+        """Plan the task in ``content``, into as many subtasks at most as the brief in ``data`` names."""
+        most = message.payload(Brief).most if message.data else 0
+        prompt = self.settings.prompt.format(task=message.content) + (MOST.format(most=most) if most else "")
         return await self.chat(prompt, returns=Plan, reader=read_plan)
 
 

@@ -23,8 +23,10 @@ from actors.workflow import DirectWorkflow
 from protocol import ids
 from protocol.calls import ModelInfo, ProviderInfo
 from protocol.gateway import Gateway as Decisions
+from protocol.ladder import rungs
 from protocol.limiter import DomainLimits
 from protocol.policies.backoff import Backoff
+from protocol.policies.routing import Router
 from protocol.policies.token_estimate import estimate_messages
 from protocol.signals import Progress, RunEnded
 
@@ -79,6 +81,7 @@ class Settings:
         infos = [ModelInfo(key=m, provider=PROVIDER, name=m) if isinstance(m, str) else m for m in models]
         self.models = {info.key: info for info in infos}
         self.backoff = backoff or Backoff()
+        self.router = Router(rungs(infos))
 
     def decisions(self) -> Decisions:
         """Return a gateway's machine for these."""
@@ -91,7 +94,11 @@ class Settings:
             weighed=any(rate is not None for rate in rates),
         )
         return Decisions(
-            models=self.models, providers={PROVIDER: provider}, backoff=self.backoff, estimate=estimate_messages
+            models=self.models,
+            providers={PROVIDER: provider},
+            backoff=self.backoff,
+            estimate=estimate_messages,
+            router=self.router,
         )
 
 

@@ -6,36 +6,64 @@ alone. Facts come before opinions: where drafts are run, one that fails goes bac
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
 
+from actors.asking import decode
 from actors.workflow import Outcome, Workflow
+from protocol import ids
 from protocol.errors import ErrorKind, TaskFailed
 from protocol.facts import Checked, Facts
-from protocol.messages import Accepted
-from protocol.plan import Brief, Plan, Review
+from protocol.messages import Accepted, TaskResult
+from protocol.plan import Brief, Plan, Verdict
 from protocol.policies.code_blocks import given_tests
 from protocol.policies.complexity import estimate
 from protocol.policies.composition import compose
-from protocol.policies.facts_gate import Standing, failures, in_words, shorten, standing
-from protocol.policies.feedback import Next, judge
-from protocol.policies.planning import tidy
+from protocol.policies.facts_gate import failures, in_words, reached, shorten
+from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
+from protocol.policies.planning import own_words, tidy
+from protocol.policies.progress_guard import Advice, Output, Patience, ProgressGuard, Reaction
 from protocol.roles import AgentRole
+from protocol.signals import Graded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NO_VERDICT = (ErrorKind.INVALID_OUTPUT, ErrorKind.TRUNCATED)
 """A review that cannot be read says nothing about the draft."""
+REPEATS = (Stop.CYCLE, Stop.SAME_CRITIQUE)
+"""What the progress guard sees to."""
 
 
 class TeamRules(Struct, frozen=True, kw_only=True):
-    """How a team works together; the ``[team]`` table of the configuration."""
+    """How a team works together; the ``[team]`` table of the configuration.
+
+    ``budget_usd`` is what the run may spend, ``ladder`` whether there is a stronger model to turn to.
+    """
 
     plan: str = "auto"
+    fan_out: str = "auto"
+    split: str = "auto"
     max_rounds: int = 2
     accept_score: int = 7
     max_subtasks: int = 32
     max_parallel: int = 5
+    stop_rules: str = "auto"
+    progress_guard: str = "auto"
+    judge_noise: float = 2.5
+    budget_usd: float | None = None
+    ladder: bool = False
+
+    def judging(self) -> Rules:
+        """Return the rules that end a feedback loop."""
+        return Rules(
+            accept_score=self.accept_score,
+            max_rounds=self.max_rounds,
+            noise=self.judge_noise,
+            early=self.stop_rules == "auto",
+        )
 
 
 class Running(Struct, frozen=True, kw_only=True):
@@ -57,8 +85,9 @@ class Draft(Struct, kw_only=True):
     origin: str = ""
     note: str = ""
     kind: ErrorKind | None = None
+    history: tuple[Round, ...] = ()
     facts: Checked | None = None
-    standing: Standing | None = None
+    checked: tuple[Checked | None, ...] = ()
 
     def accepted_as(self) -> Accepted:
         """Return what the result says of it; a note says where the subtask came from, and what went wrong."""
@@ -86,9 +115,11 @@ class TeamWorkflow(Workflow):
         self.max_parallel = self.rules.max_parallel
         self.drafts: list[Draft] = []
         self.note = ""
+        self._run_began = 0.0
 
     async def run(self, task: str) -> Outcome:
         """Do *task*; a subtask that fails for good makes the run fail, and leaves the others in the result."""
+        self._run_began = self.now()
         subtasks = await self.plan(task)
         unknown = Checked(note=f"not run: {self.running.reason}") if self.running.reason else None
         self.drafts = [Draft(subtask=subtask, facts=unknown) for subtask in subtasks]
@@ -105,39 +136,100 @@ class TeamWorkflow(Workflow):
         if self.rules.plan == "never" or (self.rules.plan == "auto" and not complexity.worth_a_plan):
             self.report("plan.skipped", score=complexity.score, reasons=complexity.reasons)
             return (task,)
+        most = self.rules.max_subtasks if self.rules.fan_out == "max" else complexity.fan_out(self.rules.max_subtasks)
         try:
-            plan = await self.ask(AgentRole.ORCHESTRATOR, task, returns=Plan)
+            plan = await self.ask(
+                AgentRole.ORCHESTRATOR, task, data=Brief(task=task, subtask=task, most=most), returns=Plan
+            )
         except TaskFailed as failure:
             self.note = f"no plan ({failure.result.error}): one coder does the whole task"
             self.report("plan.failed", error=failure.result.error)
             return (task,)
-        subtasks = tidy(plan.subtasks, self.rules.max_subtasks)
+        subtasks = tidy(plan.subtasks, most)
         if len(subtasks) < len(tidy(plan.subtasks, len(plan.subtasks))):
-            self.note = (
-                f"the plan had more than {self.rules.max_subtasks} subtasks: the further ones were merged into this"
-            )
-        return subtasks or (task,)
+            self.note = f"the plan had more than {most} subtasks: the further ones were merged into this"
+        return await self._split(task, subtasks) or (task,)
+
+    async def _split(self, task: str, subtasks: tuple[str, ...]) -> tuple[str, ...]:
+        """Take apart once more what is too large for one coder, within the cap; what cannot be split stays whole."""
+        room = self.rules.max_subtasks - len(subtasks)
+        large = [subtask for subtask in subtasks if estimate(own_words(subtask, task)).too_large]
+        if self.rules.split == "never" or not large or room <= 0:
+            return subtasks
+        most = 1 + max(1, room // len(large))
+        pieces = dict(zip(large, await self.gather(*(self._pieces(subtask, most) for subtask in large)), strict=True))
+        return tidy(tuple(p for subtask in subtasks for p in pieces.get(subtask, (subtask,))), self.rules.max_subtasks)
+
+    async def _pieces(self, subtask: str, most: int) -> tuple[str, ...]:
+        brief = Brief(task=subtask, subtask=subtask, most=most)
+        try:
+            plan = await self.ask(AgentRole.ORCHESTRATOR, subtask, data=brief, returns=Plan)
+        except TaskFailed as failure:
+            self.report("split.failed", subtask=subtask, error=failure.result.error)
+            return (subtask,)
+        pieces = tidy(plan.subtasks, most)
+        self.report("subtask.split", subtask=subtask, pieces=pieces)
+        return pieces or (subtask,)
 
     async def build(self, task: str, draft: Draft) -> None:
-        """Write, run, review and revise one subtask until it is accepted or the rounds are over."""
+        """Write, run, review and revise one subtask until it is accepted, or another round is not worth it."""
         tests = given_tests(draft.subtask) or (given_tests(task) if len(self.drafts) == 1 else "")
-        brief = Brief(task=task, subtask=draft.subtask, tests=tests)
-        while True:
+        brief: Brief | None = Brief(task=task, subtask=draft.subtask, rounds=self.rules.max_rounds + 1, tests=tests)
+        guard = ProgressGuard(alike, Patience(noise=self.rules.judge_noise), stronger=self.rules.ladder)
+        while brief is not None:
             try:
-                text = await self.ask(AgentRole.CODER, draft.subtask, data=brief)
-                draft.text = draft.text or text
-                facts = await self.run_code(draft, text, brief)
-                review = await self.review(text, brief, facts)
+                brief = await self._round(draft, brief, guard)
             except TaskFailed as failure:
                 self._unfinished(draft, failure)
                 return
-            verdict = judge(
-                review, round_=brief.round, accept_score=self.rules.accept_score, max_rounds=self.rules.max_rounds
-            )
-            self._reviewed(draft, text, review, verdict, brief.round, facts)
-            if verdict is not Next.REVISE:
-                return
-            brief = replace(brief, draft=text, issues=review.issues, round=brief.round + 1)
+
+    async def _round(self, draft: Draft, brief: Brief, guard: ProgressGuard) -> Brief | None:
+        """Write a draft, run it, have it reviewed; return what its coder is told next, None when the loop is over.
+
+        A draft that is an earlier one again is neither run nor reviewed again. Raises ``TaskFailed`` for what is no
+        judgement.
+        """
+        began = self.now()
+        written = await self.ask(AgentRole.CODER, draft.subtask, data=brief, returns=TaskResult)
+        text, results = written.result or "", [written]
+        draft.text = draft.text or text
+        guarded = self.rules.progress_guard == "auto"
+        twin = next((n for n, earlier in enumerate(draft.history) if guarded and alike(text, earlier.text)), None)
+        if twin is None:
+            facts = await self.run_code(draft, text, brief)
+            review = await self._review(draft, text, brief, facts, results)
+            draft.checked += (None if facts is None else shorten(facts),)
+            round_ = _found(text, facts, review)
+        else:
+            review, round_ = None, replace(draft.history[twin], text=text, score=None, issues=draft.history[-1].issues)
+            draft.checked += (draft.checked[twin],)
+        took = self.now() - began
+        draft.history += (replace(round_, cost_usd=_sum(result.cost_usd for result in results), seconds=took),)
+        return self._decided(draft, brief, guard, review, results, again=twin is not None)
+
+    def _decided(
+        self,
+        draft: Draft,
+        brief: Brief,
+        guard: ProgressGuard,
+        review: Verdict | None,
+        results: list[TaskResult],
+        *,
+        again: bool,
+    ) -> Brief | None:
+        """Judge the last round, let everybody hear of it, and return what the coder is told next."""
+        last, written = draft.history[-1], results[0]
+        judgement = judge(draft.history, self.rules.judging(), self._left(draft), REPEATS if again else ())
+        advice = Advice(Reaction.GO_ON)
+        if self.rules.progress_guard == "auto" and judgement.next is Next.REVISE:
+            tokens = sum(result.usage.input_tokens + result.usage.output_tokens for result in results)
+            advice = guard.on_output(Output(text=last.text, score=last.score, cost=tokens))
+        if advice.reaction is Reaction.STOP:
+            judgement = judgement._replace(next=Next.KEEP, why=Stop.CYCLE if again else Stop.PLATEAU)
+        if last.score is not None or last.passed is not None:
+            self._grade(written, good=judgement.next is Next.ACCEPT, fact=last.passed is not None)
+        self._judged(draft, judgement, review)
+        return self._next(brief, draft, advice, written.model) if judgement.next is Next.REVISE else None
 
     async def run_code(self, draft: Draft, text: str, brief: Brief) -> Facts | None:
         """Return what running *text* showed; None where drafts are not run. An executor that failed says nothing."""
@@ -149,42 +241,85 @@ class TeamWorkflow(Workflow):
         except TaskFailed as failure:
             facts = Facts(note=f"not run: {failure.result.error}")
         short = shorten(facts)
-        if draft.standing is None:
+        if not draft.history:
             draft.facts = short
         self.report("draft.checked", subtask=brief.subtask, round=brief.round, **asdict(short))
         return facts
 
-    async def review(self, text: str, brief: Brief, facts: Facts | None) -> Review:
-        """Return what is to be mended: what failed, or where nothing did, the reviewer's opinion."""
-        failed = failures(facts)
-        if failed:
-            return Review(issues=failed, score=0, approved=False)
-        told = brief if facts is None else replace(brief, facts=in_words(shorten(facts)))
-        return await self.ask(AgentRole.REVIEWER, text, data=told, returns=Review)
+    async def _review(
+        self, draft: Draft, text: str, brief: Brief, facts: Facts | None, results: list[TaskResult]
+    ) -> Verdict | None:
+        """Return the verdict on *text*; None where it failed, or when nobody can read it: that says nothing about it.
 
-    def _reviewed(
-        self, draft: Draft, text: str, review: Review, verdict: Next, round_: int, facts: Facts | None
-    ) -> None:
-        score = None if failures(facts) else review.score
-        now = standing(facts, score)
-        if draft.standing is None or now > draft.standing or verdict is Next.ACCEPT:
-            draft.text, draft.score, draft.standing = text, score, now
-            draft.facts = draft.facts if facts is None else shorten(facts)
-        draft.rounds = round_
+        The reviewer's result is added to *results*.
+        """
+        if failures(facts):
+            return None
+        told = brief if facts is None else replace(brief, facts=in_words(shorten(facts)))
+        try:
+            result = await self.ask(AgentRole.REVIEWER, text, data=told, returns=TaskResult)
+        except TaskFailed as failure:
+            if failure.result.error_kind not in NO_VERDICT:
+                raise
+            results.append(failure.result)
+            draft.note = str(failure.result.error)
+            return None
+        results.append(result)
+        return decode(result, Verdict)
+
+    def _grade(self, result: TaskResult, *, good: bool, fact: bool = False) -> None:
+        """Let those who choose models learn what became of a task's work; not again when a resumed run catches up."""
+        if not self._running.replaying:
+            self.tell(ids.GATEWAY, Graded(task=result.task_id, good=good, fact=fact))
+
+    def _next(self, brief: Brief, draft: Draft, advice: Advice, model: str | None) -> Brief:
+        """Return what the coder is told next: the last draft, or the best when the last is worse, and its issues."""
+        last, best = draft.history[-1], draft.history[best_of(draft.history)]
+        shown = best if last.score is None or (best.score or 0) > last.score else last
+        return replace(
+            brief,
+            draft=shown.text,
+            issues=shown.issues,
+            round=brief.round + 1,
+            hint=advice.hint,
+            tried=(*brief.tried, *((model,) if model else ())),
+            stronger=advice.reaction is Reaction.STRONGER,
+            rounds=brief.rounds - 1,
+        )
+
+    def _left(self, draft: Draft) -> Left:
+        """Return what a draft may still take: its share of the money, and the time of the run."""
+        usd, seconds = self.rules.budget_usd, self._start.timeout
+        if usd is not None:
+            usd = usd / len(self.drafts) - sum(round_.cost_usd or 0.0 for round_ in draft.history)
+        return Left(usd=usd, seconds=None if seconds is None else seconds - (self.now() - self._run_began))
+
+    def _judged(self, draft: Draft, judgement: Judgement, review: Verdict | None) -> None:
+        verdict, last = judgement.next, draft.history[-1]
+        number = len(draft.history) - 1 if verdict is Next.ACCEPT else judgement.best
+        best = draft.history[number]
+        draft.text, draft.score = best.text, best.score
+        draft.facts = draft.checked[number] or draft.facts
+        draft.rounds = len(draft.history) - 1
         draft.accepted = verdict is Next.ACCEPT
         draft.kept = verdict is Next.KEEP
+        if draft.kept:
+            draft.note = draft.note or f"kept as the best: {judgement.why}"
         self.report(
             f"draft.{_PAST[verdict]}",
             subtask=draft.subtask,
-            score=score,
-            round=round_,
-            issues=len(review.issues),
+            score=last.score,
+            round=draft.rounds,
+            issues=len(last.issues),
+            why=judgement.why,
+            checks={check.aspect: check.passes for check in review.checks} if review else {},
+            error=draft.note or None,
         )
 
     def _unfinished(self, draft: Draft, failure: TaskFailed) -> None:
-        """A provider's failure is no judgement; an unreadable verdict ends the rounds and keeps the best."""
+        """A provider's failure is no judgement, and leaves the draft unfinished; a cut revision keeps the best."""
         draft.note, draft.kind = str(failure.result.error), failure.result.error_kind
-        draft.kept = bool(draft.text) and failure.result.error_kind in NO_VERDICT
+        draft.kept = bool(draft.history) and failure.result.error_kind in NO_VERDICT
         self.report("draft.kept" if draft.kept else "draft.failed", subtask=draft.subtask, error=draft.note)
 
     def outcome(self) -> Outcome:
@@ -213,3 +348,22 @@ class TeamWorkflow(Workflow):
 
 
 _PAST = {Next.ACCEPT: "accepted", Next.REVISE: "rejected", Next.KEEP: "kept"}
+
+
+def _found(text: str, facts: Facts | None, review: Verdict | None) -> Round:
+    """Return what was found about a draft: what failed, or where nothing did, the reviewer's opinion."""
+    failed = failures(facts)
+    return Round(
+        text=text,
+        score=None if review is None else review.score,
+        approved=review is not None and review.approved,
+        issues=failed or (() if review is None else review.issues),
+        passed=False if failed else None,
+        reached=reached(facts),
+    )
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    """Return the sum, None as soon as one is unknown."""
+    known = list(costs)
+    return None if None in known else sum(cost or 0.0 for cost in known)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
-    """A model of the configuration. ``output`` is its best rung.
+    """A model of the configuration. ``output`` is its best rung, ``context`` its window in tokens, None: unknown.
 
     Prices are in nano-dollars per token, None: unknown; for input read from a cache or written to one, None: as input.
     """
@@ -38,6 +38,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
     price_cached: float | None = None
     price_written: float | None = None
     output: OutputMode = "json_schema"
+    context: int | None = None
 
     def cost(self, usage: Usage) -> int | None:
         """Return what *usage* costs in nano-dollars, None when a price is unknown. Reasoning counts as output."""
@@ -181,15 +182,17 @@ class Call:
         "since",
         "stage",
         "usage",
+        "why",
     )
 
     acquire: Acquire
     amount: Amount
     request: ChatRequest
 
-    def __init__(self, call: ChatCall, model: ModelInfo, pool: CallerPool) -> None:
+    def __init__(self, call: ChatCall, model: ModelInfo, pool: CallerPool, why: str = "") -> None:
         self.call = call
         self.model = model
+        self.why = why
         self.pool = pool
         self.stage: Stage = "new"
         self.dialect: Dialect | None = None

@@ -48,6 +48,23 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     output: OutputMode = "text"
 
 
+class Occasion(Struct, frozen=True, kw_only=True):
+    """What a call is for, where its model is to be chosen.
+
+    ``task`` is the task whose agent calls, ``complexity`` (0..1) that of what is to be done, None: to be read from the
+    prompt. ``rounds`` drafts may still be written, this one among them; 0: nobody will review it. ``tried`` are the
+    models whose drafts of it were rejected, ``stronger`` asks for one above them; ``last`` is the one that this
+    conversation is with.
+    """
+
+    task: str = ""
+    complexity: float | None = None
+    rounds: int = 0
+    tried: tuple[str, ...] = ()
+    stronger: bool = False
+    last: str | None = None
+
+
 class Usage(Struct, frozen=True, kw_only=True):
     """Tokens of one or many calls.
 

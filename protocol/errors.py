@@ -49,6 +49,7 @@ class ErrorKind(StrEnum):
     DEADLINE = "deadline"
     # the actor system
     NO_SUCH_ROLE = "no_such_role"
+    CIRCLE = "circle"
     OVERLOADED = "overloaded"
     HANDLER_ERROR = "handler_error"
     FOREIGN_AWAIT = "foreign_await"

@@ -50,6 +50,7 @@ from protocol.calls import (
 )
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import ErrorKind
+from protocol.ladder import Ladder
 from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
 from protocol.policies.output_ladder import Dialect, learn, render
@@ -59,6 +60,7 @@ from protocol.signals import (
     CancelStep,
     ChatCall,
     ChatResult,
+    Graded,
     Granted,
     Perform,
     Performed,
@@ -71,13 +73,14 @@ if TYPE_CHECKING:
 
     from protocol.calls import Estimate, Result
     from protocol.policies.backoff import Backoff
+    from protocol.policies.routing import Router
 
 GRACE = 2.0
 """Seconds that an aborted caller has to report before it counts as lost."""
 
 
 class Gateway:
-    """Owns every model call. The model ``auto`` is the first of *models*.
+    """Owns every model call. The model ``auto`` is chosen among *models*, by what *router* has learnt.
 
     *estimate* counts the input tokens of messages. *now* is monotonic seconds, *roll* a die in [0, 1) everywhere.
     """
@@ -89,9 +92,11 @@ class Gateway:
         providers: Mapping[str, ProviderInfo],
         backoff: Backoff,
         estimate: Estimate,
+        router: Router | None = None,
         address: str = ids.GATEWAY,
     ) -> None:
         self._models = models
+        self._ladder = Ladder(models, router)
         self._providers = providers
         self._backoff = backoff
         self._estimate = estimate
@@ -108,18 +113,23 @@ class Gateway:
         if call.step in self._calls:
             self._calls[call.step].call = call
             return []
-        model = self._model(call.model)
+        model, why = self._ladder.pick(call)
         if model is None:
             known = ", ".join(self._models) or "none"
             text = f"no model is called {call.model!r} in the configuration; there are: {known}"
             return [answer(call, ChatResult(failure=CallFailure(kind=ErrorKind.NOT_FOUND, message=text), cost=0))]
-        state = self._calls[call.step] = Call(call, model, self._pools[model.provider])
+        state = self._calls[call.step] = Call(call, model, self._pools[model.provider], why)
         if state.late(now):
             return self._give_up(state, now)
         effects: list[Effect] = self._acquire(state, now)
         if call.deadline is not None:
             effects.append(Later(f"deadline:{call.step}", call.deadline - now))
         return effects
+
+    def on_graded(self, graded: Graded) -> list[Effect]:
+        """Learn what became of a draft."""
+        self._ladder.on_graded(graded)
+        return []
 
     def on_granted(self, granted: Granted, now: float) -> list[Effect]:
         """The call may go as soon as a caller is free. A lease that nobody waits for is returned at once."""
@@ -333,6 +343,7 @@ class Gateway:
             reply=reply,
             failure=failure,
             model=state.model.key,
+            why_model=state.why or None,
             usage=state.usage,
             cost=state.model.cost(state.usage) if state.attempts else 0,
             attempts=state.attempts,
@@ -369,9 +380,6 @@ class Gateway:
         return [AbortFlight(flight.caller, lease), Later(f"attempt:{lease}", GRACE)]
 
     # --- small questions
-
-    def _model(self, key: str) -> ModelInfo | None:
-        return self._models.get(key) or (next(iter(self._models.values()), None) if key == "auto" else None)
 
     def _waiting_for(self, lease: str) -> Call | None:
         state = self._calls.get(lease.rpartition("#")[0])

@@ -21,7 +21,7 @@ class Ledger:
     Money is integer nano-dollars inside, so the order of booking changes nothing.
     """
 
-    __slots__ = ("calls", "cost", "execution_ms", "model", "queue_ms", "retries", "truncated", "usage")
+    __slots__ = ("calls", "cost", "execution_ms", "model", "queue_ms", "retries", "truncated", "usage", "why_model")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -31,6 +31,7 @@ class Ledger:
         self.usage = Usage()
         self.cost: int | None = 0
         self.model: str | None = None
+        self.why_model: str | None = None
         self.truncated = False
 
     def add_call(self, result: ChatResult) -> None:
@@ -41,6 +42,7 @@ class Ledger:
         self.queue_ms += result.queue_time_ms
         self.usage += result.usage
         self.model = result.model or self.model
+        self.why_model = result.why_model or self.why_model
         self._spend(result.cost)
 
     def add_task(self, result: TaskResult) -> None:
@@ -68,6 +70,7 @@ class Ledger:
             usage=self.usage,
             cost_usd=self.cost_usd,
             model=self.model,
+            why_model=self.why_model,
             calls=self.calls,
             truncated=self.truncated,
         )

@@ -61,7 +61,8 @@ class TaskResult(Struct, frozen=True, kw_only=True, tag=True):
     ``execution_time_ms`` is the HTTP time of all attempts, also on failure; ``queue_time_ms`` the time spent waiting
     for the limiter and a free caller. ``retry_count`` is attempts - 1 summed over the model calls, also on success.
     ``cost_usd`` is None when the price is unknown, never 0. A typed result stands in ``result`` as JSON text.
-    ``calls`` counts HTTP calls; ``truncated`` says that the text was cut at ``max_tokens`` and kept all the same.
+    ``why_model`` says in words why it was this model. ``calls`` counts HTTP calls; ``truncated`` says that the text was
+    cut at ``max_tokens`` and kept all the same.
     """
 
     task_id: str
@@ -74,6 +75,7 @@ class TaskResult(Struct, frozen=True, kw_only=True, tag=True):
     queue_time_ms: float = 0.0
     retry_count: int = 0
     model: str | None = None
+    why_model: str | None = None
     usage: Usage = Usage()
     cost_usd: float | None = None
     priority: int = Priority.NORMAL

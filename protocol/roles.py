@@ -26,7 +26,8 @@ class RoleSettings(Struct, frozen=True, kw_only=True):
     ``model`` is a key of the configuration or ``auto``. ``timeout`` is in seconds per attempt, so ``max_retries`` = 3
     means four attempts. ``temperature`` None sends none. ``history_tokens`` bounds what one conversation carries
     along. ``prompt`` and ``revise`` are templates; which variables they know stands in the built-in agents.
-    ``keep_truncated`` keeps a text that was cut at ``max_tokens``.
+    ``keep_truncated`` keeps a text that was cut at ``max_tokens``. ``rubric`` asks a reviewer for separate items, and
+    not for a total.
     """
 
     model: str = "auto"
@@ -39,3 +40,4 @@ class RoleSettings(Struct, frozen=True, kw_only=True):
     max_retries: int = 3
     history_tokens: int = 8000
     keep_truncated: bool = False
+    rubric: bool = True

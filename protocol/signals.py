@@ -11,7 +11,7 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
-from protocol.chat import CallFailure, ChatMessage, ChatReply, ChatRequest, OutputSchema, Usage
+from protocol.chat import CallFailure, ChatMessage, ChatReply, ChatRequest, Occasion, OutputSchema, Usage
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage, Priority, TaskResult, WorkflowResult
 
@@ -93,6 +93,7 @@ class ChatResult(Struct, frozen=True, kw_only=True, tag=True):
     reply: ChatReply | None = None
     failure: CallFailure | None = None
     model: str | None = None
+    why_model: str | None = None
     usage: Usage = Usage()
     cost: int | None = None
     attempts: int = 0
@@ -346,6 +347,18 @@ class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
     priority: int = Priority.NORMAL
     flow: str = ""
     again: bool = False
+    occasion: Occasion = Occasion()
+
+
+class Graded(Struct, frozen=True, kw_only=True, tag=True):
+    """What became of the work of *task*: a verdict, or with *fact* what tests and the like say.
+
+    A call that failed on its way is never graded: it says nothing about its model.
+    """
+
+    task: str
+    good: bool
+    fact: bool = False
 
 
 class Perform(Struct, frozen=True, kw_only=True, tag=True):

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.policies.complexity import choose_role
+from protocol.policies.progress_guard import circles
 
 if TYPE_CHECKING:
     from protocol.messages import AgentMessage
@@ -44,6 +45,7 @@ class Supervisor:
         self.roles: dict[str, list[str]] = {}
         self._load: dict[str, int] = {}
         self._holders: dict[str, str] = {}
+        self._asked: dict[str, tuple[str, str]] = {}
         self._sticky: dict[tuple[str, str], str] = {}
         self._runs: set[str] = set()
         self._silent: dict[str, None] = {}
@@ -80,6 +82,7 @@ class Supervisor:
         del self._load[address]
         self._sticky = {key: agent for key, agent in self._sticky.items() if agent != address}
         self._holders = {step: agent for step, agent in self._holders.items() if agent != address}
+        self._asked = {step: asked for step, asked in self._asked.items() if step in self._holders}
 
     # --- routing
 
@@ -95,6 +98,8 @@ class Supervisor:
             recipient = choose_role(message.content, tuple(role for role, pool in self.roles.items() if pool))
         if recipient is None or not (pool := self.roles.get(recipient)):
             return self._direct(message) if recipient in self._load else self._nobody(recipient)
+        if (circle := self._circle(message, recipient)) is not None:
+            return NoRoute(ErrorKind.CIRCLE, circle)
         key = (message.correlation_id, recipient)
         agent = self._sticky.get(key)
         if agent is None:
@@ -102,6 +107,14 @@ class Supervisor:
             if message.correlation_id in self._runs:
                 self._sticky[key] = agent
         return self._book(message, agent)
+
+    def _circle(self, message: AgentMessage, recipient: str) -> str | None:
+        """Tell why *message* is one of an endless circle: what a request lies inside is open, and waits for it."""
+        above = [self._asked[step] for step in ids.above(message.message_id) if step in self._asked]
+        circle = circles(recipient, message.content, above) if above else None
+        if circle is None and message.message_id:
+            self._asked[message.message_id] = (recipient, message.content)
+        return circle
 
     def _direct(self, message: AgentMessage) -> Route:
         assert message.recipient is not None
@@ -131,6 +144,7 @@ class Supervisor:
     def on_settled(self, step: str) -> None:
         """A task was answered or given up: its agent has one less."""
         agent = self._holders.pop(step, None)
+        self._asked.pop(step, None)
         if agent in self._load:
             self._load[agent] -= 1
 

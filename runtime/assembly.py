@@ -31,19 +31,23 @@ from protocol.policies.budget import Budget
 from protocol.policies.token_estimate import estimate_messages
 from protocol.roles import AgentRole, RoleSettings
 from protocol.wire.profiles import EMBEDDED, profile_for
+from runtime import learnt
 from runtime.config import read_key
 from runtime.config_check import NAME
 from runtime.line import ProviderLine
-from runtime.logs import keep_out
+from runtime.logs import get_logger, keep_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actors.caller import Line
+    from protocol.policies.routing import Router
     from protocol.signals import StartRun
     from protocol.wire.profiles import Profile
     from runtime.config import Config, Limits
     from runtime.secret import Secret
+
+_log = get_logger()
 
 BUILT_IN: dict[str, type[Agent]] = {
     AgentRole.ORCHESTRATOR: Orchestrator,
@@ -196,12 +200,11 @@ def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -
 def workflows(config: Config, running: Running | None = None) -> dict[str, Callable[[StartRun], Workflow]]:
     """Return the workflows that runs can be started by; *running* says whether the team's drafts are run."""
     team = config.team
+    coder = config.roles.get(AgentRole.CODER)
     rules = TeamRules(
-        plan=team.plan,
-        max_rounds=team.max_rounds,
-        accept_score=team.accept_score,
-        max_subtasks=team.max_subtasks,
-        max_parallel=team.max_parallel,
+        **{name: getattr(team, name) for name in TeamRules.__struct_fields__ if hasattr(team, name)},
+        budget_usd=config.budget.usd,
+        ladder=coder is not None and coder.model == "auto" and len({model.tier for model in config.model.values()}) > 1,
     )
     known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules, running)}
     if team.workflow not in known:
@@ -246,6 +249,7 @@ class Models:
         self._urls: dict[str, str] = {}
         self._lines: dict[str, Line] = {}
         self._embedded: Any = None
+        self._router: Router | None = None
 
     def open(self) -> None:
         """Read the keys and start the embedded model where one is wanted. Raises ``ConfigError``.
@@ -278,15 +282,23 @@ class Models:
             line.hang_up()
 
     def close(self, timeout: float) -> None:
-        """Stop the embedded model within *timeout* seconds."""
+        """Keep what was learnt, and stop the embedded model within *timeout* seconds."""
+        if self._router is not None:
+            try:
+                learnt.write(self._config.routing.memory, self._router.learnt)
+            except OSError as error:
+                _log.warning("routing.not_kept", error=str(error))
         if self._embedded is not None:
             self._embedded.stop(min(2.0, timeout))
 
     def gateway(self) -> Gateway:
         """Return a gateway for these models; the factory of its actor."""
-        retry = self._config.retry
+        retry, models = self._config.retry, self._models()
+        if self._router is None:  # it outlives a gateway that fails, and what it has learnt with it
+            self._router = learnt.router(self._config.routing, models.values())
         decide = Decisions(
-            models=self._models(),
+            models=models,
+            router=self._router,
             providers=self._providers(),
             backoff=Backoff(base=retry.base, factor=retry.factor, cap=retry.cap),
             estimate=estimate_messages,
@@ -294,13 +306,14 @@ class Models:
         return Gateway(decide, self._caller_spec, self._lines)
 
     def _models(self) -> dict[str, ModelInfo]:
-        """Return the models, the strongest first: that is what ``auto`` means until routing is adaptive."""
+        """Return the models, the strongest first."""
         return {
             key: ModelInfo(
                 key=key,
                 provider=model.provider,
                 name=model.name,
                 tier=model.tier,
+                context=model.context,
                 price_in=_nano(None if model.price is None else model.price.input),
                 price_out=_nano(None if model.price is None else model.price.output),
                 price_cached=_nano(None if model.price is None else model.price.cached),

@@ -78,6 +78,9 @@ def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
         yield f"role {role}: {played}"
     if config.budget.usd is not None:
         yield f"budget: {config.budget.usd:g} USD in all"
+    routing = config.routing
+    kept = f"kept in {routing.memory}" if routing.memory else "gone when the process ends"
+    yield f"routing: {routing.choose}, what is learnt is {kept if routing.learn else 'nothing'}"
     yield f"team: workflow {config.team.workflow}, plan {config.team.plan}, {config.team.max_rounds} rounds at most"
     yield from gaps(config)
     yield "ok"

@@ -53,11 +53,15 @@ class Price(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One model: the key of its provider, its name there, its rung on the ladder (1 cheap .. 3 strong)."""
+    """One model: the key of its provider, its name there, its rung on the ladder (1 cheap .. 3 strong).
+
+    ``context`` is its window in tokens, None: unknown.
+    """
 
     provider: Text
     name: Text
     tier: Annotated[int, Meta(ge=1, le=3)] = 2
+    context: Annotated[int, Meta(ge=1, le=100_000_000)] | None = None
     price: Price | None = None
 
 
@@ -100,6 +104,7 @@ class Role(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_retries: Annotated[int, Meta(ge=0, le=20)] = 3
     history_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] = 8000
     keep_truncated: bool = False
+    rubric: bool = True
     instances: Annotated[int, Meta(ge=1, le=1000)] = 1
     agent: Text | None = None
 
@@ -109,10 +114,26 @@ class Team(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     workflow: Text = "team"
     plan: Literal["auto", "always", "never"] = "auto"
+    fan_out: Literal["auto", "max"] = "auto"
+    split: Literal["auto", "never"] = "auto"
     max_rounds: Annotated[int, Meta(ge=0, le=20)] = 2
     accept_score: Annotated[int, Meta(ge=0, le=10)] = 7
+    stop_rules: Literal["auto", "rounds"] = "auto"
+    judge_noise: Annotated[float, Meta(ge=0, le=10)] = 2.5
+    progress_guard: Literal["auto", "off"] = "auto"
     max_subtasks: Annotated[int, Meta(ge=1, le=64)] = 32
     max_parallel: Annotated[int, Meta(ge=1, le=1000)] = 5
+
+
+class Routing(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How roles with ``model = "auto"`` choose, as in ``protocol.policies.routing.Rules``; ``memory`` is a file."""
+
+    choose: Literal["auto", "strongest"] = "auto"
+    worth: Annotated[float, Meta(ge=0, le=1e6)] = 40.0
+    cascade: bool = True
+    learn: bool = True
+    explore: Annotated[float, Meta(ge=0, le=0.5)] = 0.03
+    memory: Text | None = None
 
 
 class RetryRules(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -155,6 +176,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     flows: dict[str, Flow] = {}
     roles: dict[str, Role] = field(default_factory=built_in_roles)
     team: Team = Team()
+    routing: Routing = Routing()
     retry: RetryRules = RetryRules()
     budget: Budget = Budget()
     executor: Executor = Executor()

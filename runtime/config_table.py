@@ -21,6 +21,7 @@ from runtime.config import (
     Provider,
     RetryRules,
     Role,
+    Routing,
     System,
     Team,
 )
@@ -41,6 +42,7 @@ TABLES: Final[dict[str, type[Struct]]] = {
     "flows.<name>": Flow,
     "roles.<name>": Role,
     "team": Team,
+    "routing": Routing,
     "retry": RetryRules,
     "budget": Budget,
     "executor": Executor,
@@ -107,8 +109,8 @@ nothing about it.
 """
 
 NOTES = """
-- With a model of the embedded provider `max_tokens` is {max_tokens} and `keep_truncated` is {keep_truncated}, where the
-  file does not say otherwise.
+- With a model of the embedded provider `max_tokens` is {max_tokens}, `keep_truncated` is {keep_truncated} and `rubric`
+  is {rubric}, where the file does not say otherwise.
 - `[limits."<provider>/<model's name>"]` narrows the limits of a provider to one model; what it does not say is taken
   from the provider's.
 - A budget reserves the most that a call can cost: the bytes of its prompt and `max_tokens` at the model's dearest

@@ -12,7 +12,7 @@ from typing import Any, Final
 from protocol.roles import AgentRole
 
 MAX_TOKENS: Final = 4096
-ON_EMBEDDED: Final = {"max_tokens": 256, "keep_truncated": True}
+ON_EMBEDDED: Final = {"max_tokens": 256, "keep_truncated": True, "rubric": False}
 """What a role of the small embedded model gets where the configuration does not say otherwise."""
 
 ORCHESTRATOR = """\
@@ -45,10 +45,13 @@ The reviewer found these issues:
 
 Answer with the whole improved draft."""
 REVIEW = """\
-Review: {draft}
+Review: the draft below, written for this subtask: {subtask}
 
-What stands above is the draft. It was written for this subtask: {subtask}
-The subtask belongs to this task: {task}"""
+The subtask belongs to this task: {task}
+
+<draft>
+{draft}
+</draft>"""
 
 ROLES: Final[dict[str, dict[str, Any]]] = {
     AgentRole.ORCHESTRATOR.value: {"system_prompt": ORCHESTRATOR, "prompt": PLAN},

@@ -40,6 +40,7 @@ VERB = re.compile(
 )
 DRAFT = re.compile(r"REVISION = (\d{1,6})|\bdraft (\d{1,6})\b")
 TITLE = re.compile(r'^"""(.{1,200}?)\."""$', re.MULTILINE)
+SIGNATURE = re.compile(r"def do_\w{1,60}\([^)\n]{0,80}\)")
 NONCE = re.compile(r"nonce-[A-Za-z0-9]+")
 WORD = re.compile(r"[^\W_]")
 
@@ -125,7 +126,7 @@ def _by_schema(schema: dict[str, Any] | None) -> str | None:
         return None
     if '"subtasks"' in names:
         return "orchestrator"
-    return "reviewer" if '"score"' in names or '"approved"' in names else None
+    return "reviewer" if any(name in names for name in ('"score"', '"approved"', '"checks"')) else None
 
 
 def _by_persona(turns: list[tuple[str, str]]) -> str:
@@ -161,10 +162,23 @@ def _review(call: Call, reject: float, seed: int) -> str:
     good = draft > 1 or roll >= reject
     issues = [] if good else [f"draft {max(draft, 1)} does not check the type of its argument"]
     score = 7 + int(roll * 4) if good else 2 + int(roll * 3)
+    if '"checks"' in json.dumps(call.schema or schema_in(call.text)):
+        return json.dumps({"checks": _checks(call.text, issues)}, ensure_ascii=False)
     if call.schema is not None:
         return _json(call, {"issues": issues, "score": min(score, 10), "approved": good})
     listed = "\n".join(f"- {issue}" for issue in issues) or "- none"
     return f"Score: {min(score, 10)}/10\nApproved: {'yes' if good else 'no'}\nIssues:\n{listed}"
+
+
+def _checks(text: str, issues: list[str]) -> list[dict[str, Any]]:
+    """Return an item for each aspect; what fails quotes the signature of the draft's function."""
+    signature = SIGNATURE.search(text)
+    failed = {"passes": False, "evidence": signature[0] if signature else "", "fix": "; ".join(issues)}
+    passed = {"passes": True, "evidence": "", "fix": ""}
+    return [
+        {"aspect": aspect, **(failed if issues and aspect == "correctness" else passed)}
+        for aspect in ("correctness", "security", "performance", "best practices")
+    ]
 
 
 def _json(call: Call, known: dict[str, Any]) -> str:

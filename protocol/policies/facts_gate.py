@@ -10,8 +10,6 @@ from protocol.facts import Checked, Facts, TestOutcome
 MOST_ISSUES = 20
 LONGEST_ISSUE = 1000
 
-Standing = tuple[int, int, int]
-
 
 def failures(facts: Facts | None) -> tuple[str, ...]:
     """Return what must be mended, an issue each; none when nothing failed, or nothing is known."""
@@ -21,15 +19,10 @@ def failures(facts: Facts | None) -> tuple[str, ...]:
     return tuple(issue[:LONGEST_ISSUE] for issue in (*facts.problems, *failed)[:MOST_ISSUES])
 
 
-def standing(facts: Facts | None, score: int | None) -> Standing:
-    """Return how good a draft is, to be compared with another's of the same subtask.
-
-    One that fails stands below one that does not, whatever a reviewer said of either; then the score counts, then how
-    far it got.
-    """
+def reached(facts: Facts | None) -> int:
+    """Return how far a draft got, to be compared with another's of the same subtask."""
     short = shorten(facts or Facts())
-    reached = bool(short.parsed) + bool(short.ran) + short.tests_passed
-    return int(not failures(facts)), -1 if score is None else score, reached
+    return bool(short.parsed) + bool(short.ran) + short.tests_passed
 
 
 def shorten(facts: Facts) -> Checked:

@@ -9,6 +9,21 @@ _NUMBER = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
 
 
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
+_BETWEEN = re.compile(r"[,;\n]|\b(?:and|und)\b", re.IGNORECASE)
+QUOTED = 0.6
+"""A subtask that names so many of the parts of its task quotes the task, and is no larger for it."""
+
+
+def own_words(subtask: str, task: str) -> str:
+    """Return *subtask* without the words of *task*, when it quotes the whole of it: "Write the tests of ..."."""
+    parts = [part for part in (piece.strip(" .") for piece in _BETWEEN.split(task)) if part]
+    said = subtask.casefold()
+    quoted = [part for part in parts if part.casefold() in said]
+    if not parts or len(quoted) < QUOTED * len(parts):
+        return subtask
+    for part in sorted(quoted, key=len, reverse=True):
+        said = said.replace(part.casefold(), " ")
+    return " ".join(piece for piece in (piece.strip(" .") for piece in _BETWEEN.split(said)) if piece)
 
 
 def tidy(subtasks: tuple[str, ...], most: int) -> tuple[str, ...]:

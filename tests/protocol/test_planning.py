@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.policies.planning import tidy
+from protocol.policies.planning import own_words, tidy
 
 
 def test_blanks_numbers_and_duplicates_go():
@@ -21,3 +21,19 @@ def test_no_subtask_is_lost_and_the_cap_holds(subtasks, most):
     kept = tidy(tuple(subtasks), most)
     assert len(kept) <= most
     assert "; ".join(kept) == "; ".join(tidy(tuple(subtasks), 100))
+
+
+TASK = "Implement a client with retries, timeouts, pooling, logging and docs."
+
+
+def test_a_subtask_that_quotes_its_whole_task_is_no_larger_for_it():
+    assert own_words(f"Write the tests of {TASK}", TASK) == "write the tests of"
+    assert own_words(f"Write the tests of {TASK[:-1]}, benchmarks and examples", TASK) == (
+        "write the tests of benchmarks examples"
+    )
+
+
+def test_a_subtask_that_takes_some_of_the_parts_keeps_them():
+    for subtask in ("Implement retries and timeouts", "Something else"):
+        assert own_words(subtask, TASK) == subtask
+    assert own_words("x", "") == "x"

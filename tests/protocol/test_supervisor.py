@@ -79,6 +79,30 @@ def test_without_a_recipient_and_without_agents_there_is_no_route():
     assert isinstance(Supervisor().on_message(message(None)), NoRoute)
 
 
+def test_agents_that_ask_each_other_the_same_in_a_circle_are_stopped():
+    supervisor = team(coder=1, reviewer=1)
+    steps = ["0" + "/0" * depth for depth in range(6)]
+    asked = [supervisor.on_message(message(("coder", "reviewer")[n % 2], step=step)) for n, step in enumerate(steps)]
+    assert [isinstance(decision, Route) for decision in asked] == [True] * 4 + [False] * 2
+    assert asked[4].kind is ErrorKind.CIRCLE
+    supervisor.on_settled("run/0")
+    assert isinstance(supervisor.on_message(message("coder", step=steps[4])), Route)
+
+
+def test_the_same_may_be_asked_again_side_by_side():
+    supervisor = team(coder=1)
+    asked = [supervisor.on_message(message("coder", step=str(n))) for n in range(9)]
+    assert all(isinstance(decision, Route) for decision in asked)
+
+
+def test_what_an_agent_that_is_gone_was_asked_is_forgotten():
+    supervisor = team(coder=2, reviewer=1)
+    for step in ("0", "0/0"):
+        supervisor.on_message(message("coder", step=step))
+    supervisor.on_gone("coder/0")
+    assert isinstance(supervisor.on_message(message("coder", step="0/0/0")), Route)
+
+
 def test_the_holder_of_a_step_is_known_until_it_is_settled():
     supervisor = team(coder=1)
     supervisor.on_message(message("coder"))

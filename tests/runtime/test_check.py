@@ -36,6 +36,7 @@ def test_it_names_providers_models_roles_and_team(tmp_path):
         "role reviewer: 1 agent(s), model auto",
         "role translator: no agent: name its class in roles.translator.agent, or register one in code",
         "budget: 5 USD in all",
+        "routing: auto, what is learnt is gone when the process ends",
         "team: workflow team, plan auto, 2 rounds at most",
         "ok",
     ]

@@ -37,7 +37,7 @@ sys.exit(main([]))
 """
 """The demo, and what the model's server has counted at its end."""
 
-TASK = "Write a function that sorts a list of names, and a test for it"
+TASK = "Build a small tool that sorts a list of names, with tests"
 PLAN = re.compile(r"^\[ +[\d.]+ s\] plan with \d subtasks:\n((?: +\d\. .+\n)+)", re.MULTILINE)
 
 

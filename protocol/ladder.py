@@ -1,0 +1,103 @@
+"""The ladder: the models of the configuration, and which of them a call goes to. Part of ``protocol/gateway.py``.
+
+What a role names is taken; ``auto`` is chosen by ``protocol/policies/routing.py``. What becomes of a draft comes back
+later, by the task that it was written for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from protocol.policies.complexity import estimate as complexity_of
+from protocol.policies.routing import Choice, Job, Room, Router, Rung
+from protocol.policies.token_estimate import estimate_messages
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from protocol.calls import ModelInfo
+    from protocol.chat import ChatMessage
+    from protocol.signals import ChatCall, Graded
+
+USUAL_OUTPUT = 1000
+"""Output tokens that a call is taken to use, where it allows as many: what it may use says little."""
+MOST_OPEN = 4096
+"""How many choices are remembered until somebody grades them; the oldest go first."""
+
+
+class Picked(NamedTuple):
+    """The model of a call (None: there is none of that name), and why."""
+
+    model: ModelInfo | None
+    why: str = ""
+
+
+class Ladder:
+    """Picks models. *router* may be shared with an earlier ladder, so that what was learnt survives a restart."""
+
+    def __init__(self, models: Mapping[str, ModelInfo], router: Router | None = None) -> None:
+        self._models = models
+        self._router = router or Router(rungs(models.values()))
+        self._open: dict[str, Choice] = {}
+
+    def pick(self, call: ChatCall, rooms: Mapping[str, Room] | None = None, money: float | None = None) -> Picked:
+        """Return the model for *call*. *rooms* says how models stand now, *money* what is left, in nano-dollars."""
+        if call.model in self._models:
+            return Picked(self._models[call.model], "named in the configuration" if call.model != "auto" else "")
+        if call.model != "auto" or not self._models:
+            return Picked(None)
+        if len(self._models) == 1:
+            return Picked(next(iter(self._models.values())), "the only model")
+        choice = self._router.choose(job_of(call, money), rooms)
+        if call.occasion.task:
+            self._open[call.occasion.task] = choice
+            if len(self._open) > MOST_OPEN:
+                del self._open[next(iter(self._open))]
+        return Picked(self._models[choice.key], choice.why)
+
+    def on_graded(self, graded: Graded) -> None:
+        """Learn what became of the work of a task; one whose model was not chosen here teaches nothing."""
+        choice = self._open.pop(graded.task, None)
+        if choice is not None:
+            self._router.learn(choice, good=graded.good, fact=graded.fact)
+
+
+def rungs(models: Iterable[ModelInfo]) -> list[Rung]:
+    """Return *models* as rungs of a ladder."""
+    return [
+        Rung(
+            key=model.key,
+            tier=model.tier,
+            price_in=model.price_in,
+            price_out=model.price_out,
+            context=model.context,
+            schema=model.output != "text",
+        )
+        for model in models
+    ]
+
+
+def job_of(call: ChatCall, money: float | None = None) -> Job:
+    """Return what *call* wants a model for. The die is its step's name, so that it falls the same way every time."""
+    occasion = call.occasion
+    return Job(
+        role=call.role,
+        complexity=_complexity(call.messages) if occasion.complexity is None else occasion.complexity,
+        prompt_tokens=estimate_messages(call.messages),
+        output_tokens=min(call.max_tokens or USUAL_OUTPUT, USUAL_OUTPUT),
+        schema=call.schema is not None,
+        tried=occasion.tried,
+        stronger=occasion.stronger,
+        last=occasion.last,
+        reviewed=occasion.rounds > 0,
+        rounds=occasion.rounds,
+        money=money,
+        roll=crc32(call.step.encode("utf-8", "surrogatepass")) / 2**32,
+    )
+
+
+def _complexity(messages: tuple[ChatMessage, ...]) -> float:
+    """Return how complex what was asked first is: later turns are about the same thing."""
+    asked = next((message.content for message in messages if message.role == "user"), "")
+    return complexity_of(asked).score
