@@ -176,7 +176,7 @@ def any_order() -> Plant:
     def pick(self: SimulatedDispatcher) -> Mailbox:
         return self._tokens.pop(dice.randrange(len(self._tokens)))
 
-    return _replaced(SimulatedDispatcher, "_pick", pick)
+    return _replaced(SimulatedDispatcher, "_draw", pick)
 
 
 def forgets_no_task() -> Plant:
