@@ -16,8 +16,8 @@ from protocol.policies.token_estimate import estimate_messages
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from protocol.calls import ModelInfo
     from protocol.chat import ChatMessage
+    from protocol.models import ModelInfo
     from protocol.signals import ChatCall, Graded
 
 USUAL_OUTPUT = 1000

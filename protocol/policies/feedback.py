@@ -61,7 +61,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     """When to accept and when to stop.
 
     ``noise`` is by how many points of 10 reviews of one draft differ (sd): 2.1 were measured of a reviewer who is wrong
-    about a fifth of its items, 2.6 of one that tosses coins; 0 switches rule 4 off. Without ``early`` there are rules 1 to 3.
+    about a fifth of its items, 2.6 of one that tosses coins; 0 switches rule 4 off. Without ``early`` there are rules
+    1 to 3.
     """
 
     accept_score: int = 7
@@ -74,8 +75,9 @@ class Rules(Struct, frozen=True, kw_only=True):
 class Round(Struct, frozen=True, kw_only=True):
     """One draft and what was found about it.
 
-    ``passed`` is the word of an external check, None without one, and ``reached`` how far the draft got in it. ``score`` (of 10) is None when no review could be
-    read. ``cost_usd`` and ``seconds`` are what the round took, None when unknown.
+    ``passed`` is the word of an external check, None without one, and ``reached`` how far the draft got in it.
+    ``score`` (of 10) is None when no review could be read. ``cost_usd`` and ``seconds`` are what the round took, None
+    when unknown.
     """
 
     text: str

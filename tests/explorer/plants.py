@@ -67,15 +67,14 @@ def lost_reply() -> Plant:
 
 
 def lost_lease() -> Plant:
-    """A call that lands when nobody waits for it any more does not give its lease back."""
-    landed = Gateway._landed
+    """A caller that fails takes the lease of its call with it."""
+    on_caller_gone = Gateway.on_caller_gone
 
-    def keeping(self: Gateway, flight: Any, *rest: Any) -> list[Any]:
-        unwanted = flight.call is None
-        effects = landed(self, flight, *rest)
-        return [] if unwanted else effects
+    def keeping(self: Gateway, *facts: Any) -> list[Any]:
+        effects = on_caller_gone(self, *facts)
+        return [effect for effect in effects if not isinstance(getattr(effect, "message", None), Settle)]
 
-    return _replaced(Gateway, "_landed", keeping)
+    return _replaced(Gateway, "on_caller_gone", keeping)
 
 
 def wrong_conversation() -> Plant:

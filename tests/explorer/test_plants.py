@@ -11,7 +11,7 @@ MOST = 2000
 FOUR = ("lost-reply", "lost-lease", "wrong-conversation", "early-answer")
 LAWS = {
     "lost-reply": {"no end"},
-    "lost-lease": {"no end", "left over"},
+    "lost-lease": {"no end", "left over", "law 4"},
     "wrong-conversation": {"nonces"},
     "early-answer": {"record"},
     "loses-mail": {"law 1"},
