@@ -274,7 +274,7 @@ class TeamWorkflow(Workflow):
 
     def _next(self, brief: Brief, draft: Draft, advice: Advice, model: str | None) -> Brief:
         """Return what the coder is told next: the last draft, or the best when the last is worse, and its issues."""
-        last, best = draft.history[-1], draft.history[best_of(draft.history)]
+        last, best = draft.history[-1], draft.history[best_of(draft.history, self.rules.judge_noise)]
         shown = best if last.score is None or (best.score or 0) > last.score else last
         return replace(
             brief,

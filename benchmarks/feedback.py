@@ -1,15 +1,15 @@
 """What feedback rounds are worth, and that they end: real agents in virtual time, models and reviewers by rule.
 
 A draft has eight items, two for each aspect of the rubric; its *quality* is the share that is truly right, which only
-the bench can see. A first draft gets each right with 70 %. A revision mends an item that was rightly named with 60 %, breaks
-one that was wrongly named with 25 %, and any other with 3 %. Reviewers: *perfect*; *noisy*, wrong about each item with
-20 %; *useless*, a coin; *rejecting*, which rejects everything with words of its own each time; *stubborn*, with the
-same words. Each is measured with the default rules, with early ends and the guard switched off, and with no rounds at
-all (round 0). ``best of two`` is two first drafts and the higher score, for about the price of a revision.
+the bench can see. A first draft gets each right with 70 %. A revision mends an item that was rightly named with 60 %,
+breaks one that was wrongly named with 25 %, and any other with 3 %. Reviewers: *perfect*; *noisy*, wrong about each
+item with 20 %; *useless*, a coin; *rejecting*, which rejects everything with words of its own each time; *stubborn*,
+with the same words. Each is measured with the default rules, with early ends and the guard switched off, and with no
+rounds at all (round 0). ``best of two`` is two first drafts and the higher score, for about the price of a revision.
 
 The second part are models that never get anywhere, over 500 seeds each: the same draft for ever, two drafts in turn, a
-reviewer and a planner that never write a readable answer, drafts that never please. All have to end within the rounds and the
-money, with the best partial result.
+reviewer and a planner that never write a readable answer, drafts that never please. All have to end within the rounds
+and the money, with the best partial result.
 
     python benchmarks/feedback.py [--runs N] [--seeds N] [--out benchmarks/results/feedback.json] [--json]
 """
@@ -77,22 +77,26 @@ class World:
         self.cost = 0.0
 
     def draft(self, prompt: str) -> str:
+        """Return a first draft, or a revision of the draft that *prompt* shows."""
         if "A reviewer found" not in prompt:
             return written([self.writing.random() < RIGHT for _ in range(ITEMS)], self.writing)
         items, issues = read(prompt.partition("<draft>")[2].partition("</draft>")[0]), named(prompt)
         return written([self.revised(item, n in issues) for n, item in enumerate(items)], self.writing)
 
     def revised(self, right: bool, called: bool) -> bool:  # noqa: FBT001 (two facts about an item)
+        """Return whether an item is right after a revision in which it was *called* wrong, or was not."""
         roll = self.writing.random()
         if right:
             return roll >= (SPOILS if called else SLIPS)
         return roll < (MENDS if called else SLIPS)
 
     def review(self, text: str) -> Rubric:
+        """Return what the reviewer says of *text*."""
         lines = [line for line in text.splitlines() if line.startswith("item ")]
         return Rubric(checks=tuple(self.check(n, line) for n, line in enumerate(lines[:ITEMS])))
 
     def check(self, n: int, line: str) -> Check:
+        """Return what the reviewer says of item *n*."""
         right, roll = " right " in line, self.judging.random()
         passes = {
             "perfect": right,
@@ -196,7 +200,7 @@ def loop(kind: str, seed: int):
         body = {"same": "alpha", "ping-pong": ("alpha", "beta")[turns["coder"] % 2]}.get(kind, f"draft {dice.random()}")
         return said(f"{body} " * 8)
 
-    def reviewer(call):
+    def reviewer(_call):
         if kind == "unreadable":
             return said("{" * dice.randrange(1, 9) + "the draft")
         bad = Check(
@@ -270,11 +274,13 @@ def table(result) -> str:
     for row in result["reviewers"]:
         rest = f"{row['rounds']:>6.2f} {row['accepted']:>8.0%}" if "rounds" in row else ""
         lines.append(
-            f"{row['reviewer']:<10} {row['rules']:<12} {row['quality']:.3f}  {row['gain']:+.3f} {row['cost']:>6.2f} {rest}"
+            f"{row['reviewer']:<10} {row['rules']:<12} {row['quality']:.3f}  {row['gain']:+.3f} {row['cost']:>6.2f} "
+            f"{rest}"
         )
     lines += [
         f"{row['kind']:<14} ended {row['ended']}/{row['seeds']}, at most {row['most_rounds']} rounds and "
-        f"{row['most_usd']:.0f} of {LOOP_BUDGET:.0f} USD, {row['mean_calls']:.1f} calls, {row['with_partial']} with a result"
+        f"{row['most_usd']:.0f} of {LOOP_BUDGET:.0f} USD, {row['mean_calls']:.1f} calls, "
+        f"{row['with_partial']} with a result"
         for row in result["loops"]
     ]
     return "\n".join([*lines, *(f"BROKEN {text}" for text in broken(result))])
@@ -290,7 +296,9 @@ def main() -> None:
     from provenance import commit
     from routing import rounded
 
-    result = rounded({"commit": commit(), "reviewers": compared(options.runs), "loops": looped(options.seeds)})
+    result = rounded(
+        {"commit": commit(), "runs": options.runs, "reviewers": compared(options.runs), "loops": looped(options.seeds)}
+    )
     text = json.dumps(result, indent=1)
     if options.out:
         Path(options.out).write_text(text + "\n", encoding="utf-8")

@@ -310,7 +310,8 @@ def table(result) -> str:
         v, strong = world["verdicts"], world["strong"]["cost"]
         others = "  ".join(f"{world[name]['cost'] / strong:.2f}" for name in ("rules", "oracle", "clairvoyant"))
         lines.append(
-            f"{world['seed']:>5}  {v['cost_at_equal_quality']:>16.3f}  {v['over_oracle']:>+11.3f}  {v['above_mix']:>+9.3f}"
+            f"{world['seed']:>5}  {v['cost_at_equal_quality']:>16.3f}  {v['over_oracle']:>+11.3f}"
+            f"  {v['above_mix']:>+9.3f}"
             f"  {v['ours_of_strong']:>9.2f}, {v['ours_loses']:+.3f}"
             f"  {v['thompson_of_strong']:.2f}, {v['thompson_loses']:+.3f}  {others}"
         )

@@ -110,7 +110,7 @@ def judge(rounds: tuple[Round, ...], rules: Rules, left: Left | None = None, spa
 
     The early rules in *spared* are left to somebody else.
     """
-    last, best = rounds[-1], best_of(rounds)
+    last, best = rounds[-1], best_of(rounds, rules.noise)
     if last.passed:
         return Judgement(Next.ACCEPT, Stop.CHECKED, len(rounds) - 1)
     if _scored(last, rules):
@@ -119,9 +119,18 @@ def judge(rounds: tuple[Round, ...], rules: Rules, left: Left | None = None, spa
     return Judgement(Next.REVISE if why is None else Next.KEEP, why, best)
 
 
-def best_of(rounds: tuple[Round, ...]) -> int:
-    """Return the number of the best round: facts, then scores, then how far it got, and of equals the first."""
-    return max(range(len(rounds)), key=lambda n: (_fact(rounds[n]), _points(rounds[n]), rounds[n].reached, -n))
+def best_of(rounds: tuple[Round, ...], noise: float = 0.0) -> int:
+    """Return the number of the best round: facts, then scores, then how far it got, and of equals the first.
+
+    A score that is higher by less than *noise* is no better: drafts that were revised for nothing are worse on average.
+    """
+    best = 0
+    for n, later in enumerate(rounds):
+        fact, points = _fact(later) - _fact(rounds[best]), _points(later) - _points(rounds[best])
+        further = points == 0 and later.reached > rounds[best].reached
+        if fact > 0 or (fact == 0 and (further or points >= max(noise, 1))):
+            best = n
+    return best
 
 
 def alike(one: str, other: str, bound: float = 0.95) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol.facts import Checked, Facts, TestFact, TestOutcome
-from protocol.policies.facts_gate import MOST_ISSUES, failures, in_words, shorten
+from protocol.policies.facts_gate import MOST_ISSUES, failures, in_words, reached, shorten
 
 
 def fact(name: str, outcome: TestOutcome, message: str = "") -> TestFact:
@@ -39,6 +39,11 @@ def test_problems_come_first_and_the_list_is_bounded():
     facts = Facts(problems=("p",), tests=tuple(fact(str(n), TestOutcome.FAILED, "m") for n in range(50)))
     assert failures(facts)[:2] == ("p", "0 failed: m")
     assert len(failures(facts)) == MOST_ISSUES
+
+
+def test_a_draft_that_runs_got_further_than_one_that_parses_and_each_test_that_passes_is_further_still():
+    stages = [None, Facts(parsed=True), Facts(parsed=True, imported=True), MIXED]
+    assert [reached(facts) for facts in stages] == [0, 1, 2, 3]
 
 
 def test_in_short_a_draft_is_parsed_ran_and_passed():

@@ -90,6 +90,12 @@ def test_the_best_draft_is_kept_facts_before_scores_and_of_equals_the_first():
     assert best_of(rounds(None, 0)) == 1
 
 
+def test_a_score_that_is_higher_within_the_noise_makes_no_better_draft():
+    assert [best_of(rounds(5, score), 2.5) for score in (7, 8)] == [0, 1]
+    assert best_of(rounds(5, 0, passed=True), 2.5) == 1
+    assert judge(rounds(5, 7), RULES).best == 0
+
+
 @pytest.mark.parametrize(
     ("one", "other", "expected"),
     [
