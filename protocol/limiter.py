@@ -29,9 +29,12 @@ from protocol.line import Costs, Waiter, costs_of, share
 from protocol.policies.budget import Budget, Verdict
 from protocol.policies.token_bucket import TICK
 from protocol.signals import Acquire, Allow, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
+from protocol.snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from protocol.signals import LimitsSnapshot
 
 __all__ = ["DomainLimits", "Effect", "Ignored", "LeaseExpired", "Limiter", "Reply", "Wake"]
 
@@ -224,6 +227,10 @@ class Limiter:
                 short = name in self._short
                 found[name] = "budget" if short else domain.obstacle(costs_of(waiter.request.amount), now)
         return found
+
+    def snapshot(self, now: float) -> LimitsSnapshot:
+        """Return how each domain stands in which somebody waits."""
+        return snapshot(self._domains, self.obstacles(now), self._budget.total, now)
 
     # --- who is served
 

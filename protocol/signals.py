@@ -321,6 +321,34 @@ class Allow(Struct, frozen=True, kw_only=True, tag=True):
     calls: int | None = None
 
 
+class DomainState(Struct, frozen=True, kw_only=True):
+    """How one domain stands where somebody waits. Amounts are units of the limit that names them, times are seconds.
+
+    ``waits_for`` is what the first in line waits for: a limit's key, ``concurrency``, ``budget`` or ``blocked``.
+    ``classes`` counts who waits by class, the most urgent first; ``flows`` and ``runs`` count the first of them only
+    where very many wait. ``blocked`` is the time until a provider's 429 is over; below 0 a level is a debt.
+    """
+
+    domain: str
+    waits_for: str
+    waiting: int
+    classes: tuple[int, ...]
+    flows: dict[str, int]
+    runs: dict[str, int]
+    in_flight: int
+    blocked: float
+    levels: dict[str, float]
+
+
+class LimitsSnapshot(Struct, frozen=True, kw_only=True, tag=True):
+    """What the limiter sees at one instant: each domain in which somebody waits, and the system's money."""
+
+    domains: tuple[DomainState, ...]
+    spent: int = 0
+    reserved: int = 0
+    budget: int | None = None
+
+
 # --- gateway and callers ----------------------------------------------------------------------------------------------
 
 
