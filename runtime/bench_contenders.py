@@ -30,7 +30,10 @@ PATIENCE = 300.0
 
 
 class Orders(Struct, frozen=True, kw_only=True):
-    """What one contender is to do. ``known``: it is told the limit, where it takes one."""
+    """What one contender is to do. ``known``: it is told the limit, where it takes one.
+
+    Each call's text has up to ``most_words`` more, drawn, so that calls are of mixed size.
+    """
 
     name: Name
     url: str
@@ -38,6 +41,7 @@ class Orders(Struct, frozen=True, kw_only=True):
     limit: Limit
     known: bool = True
     max_tokens: int = 64
+    most_words: int = 0
     seed: int = 0
 
 
@@ -51,13 +55,19 @@ def priorities(orders: Orders) -> tuple[int, ...]:
     return tuple(dice.randrange(len(CLASSES)) for _ in range(orders.calls))
 
 
+def texts(orders: Orders) -> list[str]:
+    """Return the text of each call."""
+    dice = Random(orders.seed + 1)  # noqa: S311 (as above)
+    return [text_of(number, dice.randrange(orders.most_words + 1)) for number in range(orders.calls)]
+
+
 # --- the others
 
 
 async def sequential(client: Client, orders: Orders, done: Callable[[int], None]) -> None:
     """One call after the other; what is refused waits as long as it is told."""
-    for number in range(orders.calls):
-        while (answer := await client.post(text_of(number))).status != 200:  # noqa: ASYNC110 (nothing tells)
+    for number, text in enumerate(texts(orders)):
+        while (answer := await client.post(text)).status != 200:  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(answer.retry_after or PAUSE)
         done(number)
 
@@ -66,22 +76,23 @@ async def naive(client: Client, orders: Orders, done: Callable[[int], None]) -> 
     """All calls at once, each tried until it is let in, with a random pause between."""
     dice = Random(orders.seed)  # noqa: S311 (as above)
 
-    async def one(number: int) -> None:
-        while (await client.post(text_of(number))).status != 200:  # noqa: ASYNC110 (nothing tells)
+    async def one(number: int, text: str) -> None:
+        while (await client.post(text)).status != 200:  # noqa: ASYNC110 (nothing tells)
             await asyncio.sleep(2.0 * PAUSE * dice.random())
         done(number)
 
-    await asyncio.gather(*(one(number) for number in range(orders.calls)))
+    await asyncio.gather(*(one(number, text) for number, text in enumerate(texts(orders))))
 
 
 async def guide(client: Client, orders: Orders, done: Callable[[int], None]) -> None:
     """All calls through the guide's queue and limiter, which is told the server's limit."""
     limiter = AdaptiveRateLimiter(orders.limit.per_second, orders.limit.burst)
     queue = PriorityTaskQueue()
+    said = texts(orders)
 
     async def one(number: int) -> None:
         async def call() -> None:
-            answer = await client.post(text_of(number))
+            answer = await client.post(said[number])
             if answer.status != 200:
                 raise Refused(answer.status)
             done(number)
@@ -148,9 +159,9 @@ def troupe(orders: Orders) -> Ran:
         system.register(OneCall)
         began, cpu = time.monotonic(), time.process_time()
         handles = []
-        for number, priority in enumerate(urgency):
+        for text, priority in zip(texts(orders), urgency, strict=True):
             submitted.append(time.monotonic())
-            handles.append(system.submit(text_of(number), to="caller", priority=CLASSES[priority]))
+            handles.append(system.submit(text, to="caller", priority=CLASSES[priority]))
         results = [handle.result(timeout=PATIENCE) for handle in handles]
         ended, cpu = time.monotonic(), time.process_time() - cpu
     return Ran(

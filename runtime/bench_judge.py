@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PREFIX = "bench call "
 """How the text of each call begins; its number follows."""
+LAG = 0.05
+"""Seconds that a grant, which nobody outside sees, may take to the server: who came so late was not waiting."""
 
 
 class Limit(Struct, frozen=True, kw_only=True):
@@ -57,9 +59,9 @@ class Judged(Struct, frozen=True, kw_only=True):
     inversions: float
 
 
-def text_of(number: int) -> str:
-    """Return the text of call *number*."""
-    return f"{PREFIX}{number:06d}"
+def text_of(number: int, words: int = 0) -> str:
+    """Return the text of call *number* with *words* behind it, each of which is one token for every tokeniser."""
+    return f"{PREFIX}{number:06d}{' any' * words}"
 
 
 def number_of(arrival: Arrival) -> int | None:
@@ -109,7 +111,7 @@ def inversions(ran: Ran, admitted: dict[int, float], burst: int) -> float:
     calls = sorted(admitted, key=admitted.__getitem__)[burst:]
     for place, first in enumerate(calls):
         for later in calls[place + 1 :]:
-            if ran.priorities[first] == ran.priorities[later] or ran.submitted[later] >= admitted[first]:
+            if ran.priorities[first] == ran.priorities[later] or ran.submitted[later] > admitted[first] - LAG:
                 continue
             pairs += 1
             wrong += ran.priorities[first] > ran.priorities[later]
