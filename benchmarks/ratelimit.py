@@ -41,7 +41,7 @@ BOUNDS = {
 }
 MOST_INVERSIONS = 0.01
 MOST_CPU_MS = 1.0
-BUDGET_USD = 0.002
+BUDGET_USD = 0.03
 PRICE_USD = 10.0
 """Dollars per million tokens in the run with a budget: it ends about a third of the calls in."""
 
