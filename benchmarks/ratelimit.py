@@ -103,6 +103,53 @@ def rate_after(log, first: int, limit: Limit) -> float | None:
     return round((len(times) - 1) / (times[-1] - times[0]) / limit.per_second, 4)
 
 
+# --- thirty seconds of refusals
+
+CLOSED_AFTER, CLOSED_FOR = 4.0, 30.0
+STORM_CALLS = 1500
+WINDOW = 2.0
+
+
+def storm(seed: int) -> dict:
+    """Refuse everything for 30 s, with no hint, while 50 calls are in flight at most; return what came meanwhile."""
+    drawn_limit = drawn(seed, "requests")
+    limit = structs.replace(drawn_limit, closed_after=CLOSED_AFTER, closed_for=CLOSED_FOR)
+    orders = Orders(name="troupe", url="", calls=STORM_CALLS, limit=limit, max_tokens=MAX_TOKENS, seed=seed)
+    with LimitedServer(limit, hint=False) as server:
+        ran = child(structs.replace(orders, url=server.url), patience=200.0)
+        log = server.log()
+    closed = log[0].at + CLOSED_AFTER
+    opened = closed + CLOSED_FOR
+    probes = [arrival.at - closed for arrival in log if closed + 1.0 <= arrival.at < opened]
+    let_in = [arrival.at - opened for arrival in log if arrival.status == 200 and arrival.at >= opened]
+    return {
+        "per_second": limit.per_second,
+        "burst": limit.burst,
+        "in_the_first_second": sum(closed <= arrival.at < closed + 1.0 for arrival in log),
+        "probes": len(probes),
+        "most_in_10_s": most_in(probes, 10.0),
+        "most_in_1_s": most_in(probes, 1.0),
+        "first_let_in_s": round(let_in[0], 3) if let_in else None,
+        "back_at_90_s": back_at(let_in, 0.9 * limit.per_second),
+        "lost": STORM_CALLS - len(ran.answered),
+        "throttled": round(sum(arrival.status == 429 for arrival in log) / len(log), 4),
+    }
+
+
+def most_in(times: list[float], window: float) -> int:
+    """Return how many of *times* lie in one half-open window at most."""
+    return max((sum(at <= other < at + window for other in times) for at in times), default=0)
+
+
+def back_at(times: list[float], rate: float) -> float | None:
+    """Return when the first window begins in which *times* come at *rate* or more; None: never."""
+    for step in range(int(times[-1] / 0.5) if times else 0):
+        begin = step * 0.5
+        if sum(begin <= at < begin + WINDOW for at in times) >= rate * WINDOW:
+            return begin
+    return None
+
+
 # --- the way of the command line
 
 
@@ -182,6 +229,9 @@ def main() -> int:
         result["rows"].append(row("run --tasks", VARIANTS[0], runs))
         print(shown(result["rows"][-1]), file=sys.stderr)
         result["budget"] = tasks_run(0, options.calls, budget=True)
+    if options.only in (None, "storm"):
+        result["storm"] = storm(0)
+        print(result["storm"], file=sys.stderr)
     text = json.dumps(result, indent=1)
     if options.out:
         Path(options.out).write_text(text + "\n", encoding="utf-8")
@@ -214,6 +264,10 @@ def broken(result: dict) -> list[str]:
     budget = result.get("budget")
     if budget and budget["spent_usd"] > budget["budget_usd"]:
         found.append(f"budget: {budget['spent_usd']} of {budget['budget_usd']} spent")
+    flood = result.get("storm")
+    if flood:
+        most = {"most_in_10_s": 3, "most_in_1_s": 1, "lost": 0, "back_at_90_s": 60.0}
+        found += [f"storm: {what} {flood[what]}, at most {at}" for what, at in most.items() if (flood[what] or 0) > at]
     return found
 
 

@@ -114,15 +114,15 @@ def contend(orders: Orders, *, headers: bool = False, hint: bool = True) -> Row:
         return Row(contender=orders.name, figures=judge(orders.limit, ran, server.log()))
 
 
-def child(orders: Orders) -> Ran:
+def child(orders: Orders, patience: float = PATIENCE) -> Ran:
     """Run a contender in a process of its own. Raises ``TroupeError`` with its last words."""
     command = [sys.executable, "-m", "runtime.bench_contenders"]
     try:
         done = subprocess.run(  # noqa: S603 (our own interpreter and module, no shell)
-            command, input=json.encode(orders), capture_output=True, timeout=PATIENCE, check=False
+            command, input=json.encode(orders), capture_output=True, timeout=patience, check=False
         )
     except subprocess.TimeoutExpired:
-        raise TroupeError(f"did not end within {PATIENCE:g} s") from None
+        raise TroupeError(f"did not end within {patience:g} s") from None
     if done.returncode:
         raise TroupeError(printable(done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2], MOST_ERROR))
     return json.decode(done.stdout, type=Ran)
@@ -142,6 +142,8 @@ class LimitedServer:
                 token_burst=limit.token_burst,
                 headers=headers,
                 hint=hint,
+                closed_after=limit.closed_after,
+                closed_for=limit.closed_for,
             ),
         )
 

@@ -19,13 +19,15 @@ LAG = 0.05
 
 
 class Limit(Struct, frozen=True, kw_only=True):
-    """What the server enforces, and the seconds that it takes for an answer."""
+    """What the server enforces, and the seconds that it takes for an answer; ``closed_*`` as in ``RateLimit``."""
 
     per_second: float
     burst: int
     latency: float
     tokens_per_second: float | None = None
     token_burst: float | None = None
+    closed_after: float = 0.0
+    closed_for: float = 0.0
 
 
 class Ran(Struct, frozen=True, kw_only=True):

@@ -132,19 +132,26 @@ class _Door:
         self.limit = limit
         self.requests = _Bucket("requests", limit.per_second, limit.burst)
         self.tokens: _Bucket | None = None
+        self.first: float | None = None
         if limit.tokens_per_second is not None:
             burst = limit.token_burst or limit.tokens_per_second * TOKEN_BURST_SECONDS
             self.tokens = _Bucket("tokens", limit.tokens_per_second, burst)
 
     def enter(self, tokens: int, now: float) -> float:
         """Let a call in that may use *tokens* and return 0, or return the seconds it should wait."""
-        wait = self.requests.wait(1, now)
+        self.first = now if self.first is None else self.first
+        wait = max(self.requests.wait(1, now), self._closed(now - self.first))
         if self.tokens is not None:
             wait = max(wait, self.tokens.wait(tokens, now))
         if not wait:
             self.requests.level -= 1
             self.use(tokens)
         return wait
+
+    def _closed(self, since: float) -> float:
+        """Return the seconds for which nobody is let in, *since* seconds after the first call."""
+        left = self.limit.closed_after + self.limit.closed_for - since
+        return max(0.0, left) if since >= self.limit.closed_after else 0.0
 
     def use(self, tokens: int) -> None:
         """Count *tokens*; a negative number is given back."""

@@ -54,7 +54,8 @@ class RateLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``tokens_per_second`` adds a second one: a call needs its prompt and its ``max_tokens`` free, and gets back what its
     reply does not use; ``token_burst`` may come at once (None: what six seconds refill). A refused call counts in
     neither. With ``headers`` each reply also tells limit and remainder as OpenAI does (``x-ratelimit-*``, per minute);
-    without ``hint`` a 429 names no time.
+    without ``hint`` a 429 names no time. ``closed_after`` seconds from the first call on nobody is let in for
+    ``closed_for`` seconds.
     """
 
     per_second: Annotated[float, Meta(gt=0)]
@@ -63,6 +64,8 @@ class RateLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     token_burst: Annotated[float, Meta(gt=0)] | None = None
     headers: bool = False
     hint: bool = True
+    closed_after: Seconds = 0.0
+    closed_for: Seconds = 0.0
 
 
 class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

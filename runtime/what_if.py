@@ -53,7 +53,7 @@ def raised(config: Config, domain: str, limit: str) -> Config:
     """Return *config* with a quarter more of *limit* wherever it stands for *domain*."""
 
     def more(table: dict[str, Any]) -> dict[str, Any]:
-        before = table.get(domain)
+        before: Any = table.get(domain)
         value = getattr(before, limit, None)
         if value is None:
             return table

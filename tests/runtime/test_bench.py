@@ -97,6 +97,13 @@ def test_a_429_without_a_hint_names_no_time_and_the_log_keeps_every_verdict():
     assert [(each.status, each.text) for each in desk.log] == [(200, "one"), (429, "two")]
 
 
+def test_a_door_that_is_closed_for_a_while_lets_nobody_in_and_says_for_how_long():
+    limit = RateLimit(per_second=100.0, burst=10, closed_after=2.0, closed_for=3.0)
+    replies, _ = statuses(limit, [request()] * 7, every=1.0)
+    assert [reply.status for reply in replies] == [200, 200, 429, 429, 429, 200, 200]
+    assert replies[3].headers["retry-after"] == "2.000"
+
+
 def test_headers_tell_both_limits_per_minute():
     limit = RateLimit(per_second=2.0, burst=5, tokens_per_second=100.0, headers=True)
     (reply,), _ = statuses(limit, [request()])
