@@ -5,13 +5,15 @@ Partner of ``protocol/limiter.py``, which decides; this shell sends what was dec
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from actors.base import Actor
+from protocol import ids
 from protocol.errors import ErrorKind
-from protocol.limiter import Effect, Ignored, LeaseExpired, Reply, Wake
+from protocol.limiter import Effect, Ignored, Learnt, LeaseExpired, Reply, Wake
 from protocol.limiter import Limiter as Decisions
 from protocol.signals import (
     Acquire,
@@ -67,6 +69,7 @@ class Limiter(Actor):
         self._observer = observer
         self._looking = observer is None  # with a timer set, or nobody to tell
         self._decide = Decisions(limits, flows=flows, budget=budget, fresh=fresh)
+        self._dice = Random(ids.LIMITER)  # noqa: S311 (jitter, no secret)
 
     def setup(self) -> None:
         """Remember the step whose request an earlier instance failed on: it would fail this one too.
@@ -91,7 +94,7 @@ class Limiter(Actor):
                 if not (self._looking or any(isinstance(effect, Reply) for effect in effects)):
                     self._look_later()
             case Settle():
-                self._perform(self._decide.on_settle(message, now))
+                self._perform(self._decide.on_settle(message, now, self._dice.random()))
             case Cancel():
                 self._perform(self._decide.on_cancel(message, now))
             case Due():
@@ -134,6 +137,8 @@ class Limiter(Actor):
                     self.after(after, Due(domain=domain), key=domain)
                 case Ignored(lease=lease, reason=reason):
                     self._directory.dead_letter(self.address, f"settlement ignored: {reason}", lease)
+                case Learnt(domain=domain, limit=limit):
+                    self._directory.tell_lesson(domain, limit)
                 case LeaseExpired(lease=lease, holder=holder):
                     self._directory.dead_letter(self.address, f"{holder} never settled this lease", lease)
 

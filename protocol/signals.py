@@ -286,7 +286,8 @@ class Refused(Struct, frozen=True, kw_only=True, tag=True):
 class Settle(Struct, frozen=True, kw_only=True, tag=True):
     """Give the lease back, exactly once, with what was really used.
 
-    ``retry_after`` in seconds, as the provider said.
+    ``retry_after`` in seconds, as the provider said; ``headers`` are its rate-limit headers, with its ``date``.
+    ``kind`` is how the call failed, None where it did not, or where nobody waited for it any more.
     """
 
     lease: str
@@ -294,6 +295,8 @@ class Settle(Struct, frozen=True, kw_only=True, tag=True):
     outcome: Outcome = Outcome.SUCCESS
     retry_after: float | None = None
     nano_usd: int = 0
+    headers: dict[str, str] = {}
+    kind: ErrorKind | None = None
 
 
 class Cancel(Struct, frozen=True, kw_only=True, tag=True):
@@ -319,34 +322,6 @@ class Allow(Struct, frozen=True, kw_only=True, tag=True):
     run: str
     nano_usd: int | None = None
     calls: int | None = None
-
-
-class DomainState(Struct, frozen=True, kw_only=True):
-    """How one domain stands where somebody waits. Amounts are units of the limit that names them, times are seconds.
-
-    ``waits_for`` is what the first in line waits for: a limit's key, ``concurrency``, ``budget`` or ``blocked``.
-    ``classes`` counts who waits by class, the most urgent first; ``flows`` and ``runs`` count the first of them only
-    where very many wait. ``blocked`` is the time until a provider's 429 is over; below 0 a level is a debt.
-    """
-
-    domain: str
-    waits_for: str
-    waiting: int
-    classes: tuple[int, ...]
-    flows: dict[str, int]
-    runs: dict[str, int]
-    in_flight: int
-    blocked: float
-    levels: dict[str, float]
-
-
-class LimitsSnapshot(Struct, frozen=True, kw_only=True, tag=True):
-    """What the limiter sees at one instant: each domain in which somebody waits, and the system's money."""
-
-    domains: tuple[DomainState, ...]
-    spent: int = 0
-    reserved: int = 0
-    budget: int | None = None
 
 
 # --- gateway and callers ----------------------------------------------------------------------------------------------
@@ -386,7 +361,7 @@ class Perform(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Performed(Struct, frozen=True, kw_only=True, tag=True):
-    """One HTTP call is over. ``elapsed_ms`` is its wall time; ``headers`` are the rate-limit headers, lower case."""
+    """One HTTP call is over. ``elapsed_ms`` is its wall time; ``headers`` as in :class:`Settle`, in lower case."""
 
     call: str
     caller: str

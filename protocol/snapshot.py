@@ -6,10 +6,12 @@ from collections import Counter
 from itertools import islice
 from typing import TYPE_CHECKING
 
+from msgspec import Struct
+
 from protocol import ids
 from protocol.domain import RATES
+from protocol.pace import LearnedLimit
 from protocol.policies.quota import Quota
-from protocol.signals import DomainState, LimitsSnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,6 +21,37 @@ if TYPE_CHECKING:
 
 MOST_COUNTED = 10_000
 """How many waiters of a domain are counted by flow and run, so that no look takes longer than some milliseconds."""
+
+
+class DomainState(Struct, frozen=True, kw_only=True):
+    """How one domain stands where somebody waits. Amounts are units of the limit that names them, times are seconds.
+
+    ``waits_for`` is what the first in line waits for: a limit's key, ``concurrency``, ``budget`` or ``blocked``.
+    ``classes`` counts who waits by class, the most urgent first; ``flows`` and ``runs`` count the first of them only
+    where very many wait. ``blocked`` is the time until a provider's 429 is over; below 0 a level is a debt. ``learned``
+    is what is known of the limits and from where, ``throttled`` the share of all grants that met a 429.
+    """
+
+    domain: str
+    waits_for: str
+    waiting: int
+    classes: tuple[int, ...]
+    flows: dict[str, int]
+    runs: dict[str, int]
+    in_flight: int
+    blocked: float
+    levels: dict[str, float]
+    learned: tuple[LearnedLimit, ...]
+    throttled: float
+
+
+class LimitsSnapshot(Struct, frozen=True, kw_only=True, tag=True):
+    """What the limiter sees at one instant: each domain in which somebody waits, and the system's money."""
+
+    domains: tuple[DomainState, ...]
+    spent: int = 0
+    reserved: int = 0
+    budget: int | None = None
 
 
 def snapshot(domains: Mapping[str, Domain], obstacles: Mapping[str, str], money: Account, now: float) -> LimitsSnapshot:
@@ -51,4 +84,6 @@ def _state(domain: Domain, waits_for: str, now: float) -> DomainState:
         in_flight=domain.in_flight,
         blocked=max(0.0, domain.blocked_until - now),
         levels=levels,
+        learned=domain.pace.learned(),
+        throttled=domain.pace.throttled / max(1, domain.granted),
     )

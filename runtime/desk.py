@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+import msgspec
 import pykka
 from msgspec import Struct
 
@@ -19,13 +20,14 @@ from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.ledger import NANO
 from protocol.messages import PRIORITIES, WorkflowResult
-from protocol.signals import CancelRun, LimitsSnapshot, Progress, RunEnded, StartRun
+from protocol.signals import CancelRun, Progress, RunEnded, StartRun
+from protocol.snapshot import LimitsSnapshot
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from protocol.signals import DomainState
+    from protocol.snapshot import DomainState
     from runtime.handle import Handle
 
 _log = get_logger()
@@ -223,6 +225,8 @@ def facts_of(domain: DomainState, seen: LimitsSnapshot) -> dict[str, Any]:
         "in_flight": domain.in_flight,
         "blocked_s": round(domain.blocked, 3),
         "levels": {name: round(level, 1) for name, level in domain.levels.items()},
+        "learned": [msgspec.to_builtins(limit) for limit in domain.learned],
+        "throttled": round(domain.throttled, 4),
         "spent_usd": seen.spent / NANO,
         "reserved_usd": seen.reserved / NANO,
         "budget_usd": None if seen.budget is None else seen.budget / NANO,

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actors.agent import Agent
+    from protocol.pace import LearnedLimit
     from protocol.signals import ChildFailed, DeadLetter
 
 EDGE_TIMEOUT = 10.0
@@ -76,6 +77,7 @@ class ActorSystem:
         self.directory = Directory(pinned if in_threads else self._shared, pinned)
         self.directory.on_dead_letter = self._on_dead_letter
         self.directory.on_failure = self._on_failure
+        self.directory.on_lesson = self._on_lesson
         self.directory.on_collapse = self._on_collapse
         self._watchdog = Watchdog(self.directory, (self._shared, pinned), self._on_slow)
         self._workflows: dict[str, Callable[[StartRun], Workflow]] = {"direct": DirectWorkflow}
@@ -315,6 +317,16 @@ class ActorSystem:
             message=news.message,
             action=action,
             trace=news.traceback,
+        )
+
+    def _on_lesson(self, domain: str, limit: LearnedLimit) -> None:
+        _log.info(
+            "limit.learned",
+            domain=domain,
+            resource=limit.resource,
+            per_minute=round(limit.per_minute, 1),
+            burst=limit.burst,
+            source=limit.source,
         )
 
     def _on_collapse(self, news: ChildFailed) -> None:

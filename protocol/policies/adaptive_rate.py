@@ -18,8 +18,8 @@ Two such storms on end mean that the limit has fallen: the goal comes down by a 
 quickly up to it, a plateau around it, and then with more and more courage beyond. ``k`` is short while little is known
 and a mistake is cheap (the block was short); it doubles with each refusal that confirms the goal, up to a minute, and
 is short again once the rate has left the goal behind unrefused. Time counts only while calls are held back: a rate
-that nobody needs is no proof. With no knowledge at all it begins with a slow start: ``start`` calls a second, and
-``gain`` more with each success.
+that nobody needs is no proof. With no knowledge at all it begins with a slow start: ``start`` calls a second (infinity:
+unpaced until something shows that there is a limit), and ``gain`` more with each success.
 
 ========= ========================================= ===================================================================
 phase     rate                                       leaves it
@@ -30,20 +30,8 @@ CUBIC     as above                                   where it reaches what is co
 ========= ========================================= ===================================================================
 
 What is configured and what headers teach are ceilings: it never goes above either, and below them only after a
-refusal. Sources: wire.md 3.4, 6.6, 6.7; RFC 9438 (CUBIC); RFC 5681 (slow start). Measured: benchmarks/adaptation.py.
-
-How the limiter calls it, one for each domain and resource (requests; tokens once their limit is known)::
-
-    wait:        rate.wait(now, cost)                        # one of the waits of the domain
-    on a grant:  passed = rate.on_granted(now, cost)         # keep it with the lease; a reaffirmed lease costs 0
-    on a settle: rate.on_success(passed, now)                # Outcome.SUCCESS
-                 rate.on_throttled(passed, now, hint, roll)  # Outcome.THROTTLED
-                 rate.on_unsent(passed, now)                 # Outcome.UNSENT, and a lease cancelled
-                 rate.on_other(passed, now)                  # every other outcome, a holder that is gone
-    on headers:  rate.teach(limit_per_second)                # from learned_limits.py, before the outcome
-                 rate.on_remaining(passed, remaining, now)
-    a restart:   rate.drain(now)
-    to show:     rate.learned(), rate.rate, rate.blocked_until, rate.cuts
+refusal. ``protocol/pace.py`` has one for each resource that a domain counts; it takes in headers before the outcome.
+Sources: wire.md 3.4, 6.6, 6.7; RFC 9438 (CUBIC); RFC 5681 (slow start). Measured: benchmarks/adaptation.py.
 """
 
 from __future__ import annotations
@@ -71,8 +59,10 @@ HINT_JITTER = 0.1
 """The share of a hint, and at most one second, that is added to it by chance."""
 GRACE = 3.0
 """A probe that was not turned away in this many times the time of a refusal has passed."""
-BLIND_CUT = 0.7
-"""What is left of the rate after a refusal that nothing is inferred from."""
+CAREFUL, BLIND_CUT = 30.0, 0.7
+"""The least pace that an unpaced start ends with; what is left of a rate that is cut without anything to infer from."""
+FLOOR, LEAST = 1.0, 0.1
+"""Refusals teach no rate below this, or below this share of a known limit: they may have other reasons."""
 NEAR = 0.1
 """What is off by less than this share is about the same."""
 SURE, SURE_START, UNSURE_START = 1.15, 0.97, 0.9
@@ -158,10 +148,8 @@ class AdaptiveRate:
         self._limit = inf if limit is None else limit
         self._limit_burst = burst
         self._taught = inf
-        # the slow start, and the cubic
         self._pace, self._threshold = self.settings.start, inf
         self._goal, self._from, self._k, self._grown = inf, 0.0, UNSURE_K, 0.0
-        # the evidence, and what follows from it
         self._sent: deque[Event] = deque(maxlen=self.settings.memory)
         self._whole = True
         self._resumed = 0
@@ -169,12 +157,10 @@ class AdaptiveRate:
         self._found_burst: float | None = None
         self._storms = self._confirmed = self._unexplained = 0
         self._ask_again = inf
-        # the block, and the probe after it
         self._cut_from: float | None = None
         self._first_pause = self._echo = 0.0
-        self._probing, self._failing = False, 0
+        self.probing, self._failing = False, 0
         self._probe_at: float | None = None
-        # the bucket
         self._granted, self._total = 0, 0.0
         self._level = 0.0
         self._at: float | None = None
@@ -199,7 +185,7 @@ class AdaptiveRate:
 
     def level(self, now: float) -> float:
         """Return what may go at once at *now*; below 0 it is a debt."""
-        if self._at is None:
+        if self._at is None or self.rate == inf:
             return self.burst
         return min(self.burst, self._level + self.rate * max(0.0, now - self._at))
 
@@ -207,7 +193,7 @@ class AdaptiveRate:
         """Return the seconds until *cost* may go, 0 for at once. Nothing is taken."""
         if now < self.blocked_until:
             return self.blocked_until - now + TICK
-        if self._probing:
+        if self.probing:
             if self._probe_at is None:
                 return 0.0
             passed_at = self._probe_at + max(DOUBTFUL if self._failing else SHORTEST, GRACE * self._echo)
@@ -230,14 +216,14 @@ class AdaptiveRate:
 
     def on_granted(self, now: float, cost: float = 1.0) -> Pass:
         """Let *cost* go at *now*, since :meth:`wait` was 0; it is counted whether it was or not."""
-        probe = self._probing and self._probe_at is None
+        probe = self.probing and self._probe_at is None
         if probe:
             self._probe_at = now
-        elif self._probing and now >= self.blocked_until:
+        elif self.probing and now >= self.blocked_until:
             self._resume(now)
         level = self.level(now)
         held_back = self._at is not None and level < self.burst - TICK
-        if held_back and self.phase is Phase.CUBIC and not self._probing:
+        if held_back and self.phase is Phase.CUBIC and not self.probing:
             self._grow(now)
         self._level, self._at = level - cost, now
         self._granted += 1
@@ -249,7 +235,7 @@ class AdaptiveRate:
         """What was let go has succeeded."""
         if passed.epoch != self.epoch:
             return
-        if passed.probe and self._probing:
+        if passed.probe and self.probing:
             self._resume(now)
         self._failing = 0
         if self.phase is Phase.SLOW and (passed.held_back or passed.probe):
@@ -270,21 +256,26 @@ class AdaptiveRate:
         if hint is not None:
             least = max(least if self._failing else SHORTEST, hint + roll * min(1.0, HINT_JITTER * hint))
         if not passed.probe:
+            self._begin(now)
             self._cut_from, self._first_pause = self.rate, least
             self.cuts += 1
         self.epoch += 1
         self.blocked_until = max(self.blocked_until, now + min(least, LONGEST))
-        self._probing, self._probe_at = True, None
+        self.probing, self._probe_at = True, None
 
     def on_unsent(self, passed: Pass, now: float) -> None:
         """What was let go never went: it comes back."""
-        self._level, self._at = min(self.burst, self.level(now) + passed.cost), now
+        self.correct(passed.cost, now)
         self._mark(passed, None)
         self.on_other(passed, now)
 
+    def correct(self, surplus: float, now: float) -> None:
+        """What was let go has cost so much less than was thought; below 0 it has cost more."""
+        self._level, self._at = min(self.burst, self.level(now) + surplus), now
+
     def on_other(self, passed: Pass, now: float) -> None:
         """What was let go ended in a way that says nothing about the rate; if it was the probe, the next goes soon."""
-        if passed.probe and self._probing and passed.epoch == self.epoch:
+        if passed.probe and self.probing and passed.epoch == self.epoch:
             self._probe_at, self.blocked_until = None, max(self.blocked_until, now + PAUSES[1])
 
     def teach(self, limit: float) -> None:
@@ -300,8 +291,9 @@ class AdaptiveRate:
 
         What has gone since is taken off, what the provider has refilled since is added.
         """
-        refilled = (self.rate if self._ceiling == inf else self._ceiling) * max(0.0, now - passed.at)
-        bound = remaining + refilled - (self._total - passed.total)
+        self._begin(now)
+        refill = self.rate if self._ceiling == inf else self._ceiling
+        bound = remaining + refill * max(0.0, now - passed.at) - (self._total - passed.total)
         if bound < self.level(now):
             self._level, self._at = max(bound, -self.burst), now
 
@@ -314,6 +306,15 @@ class AdaptiveRate:
     @property
     def _ceiling(self) -> float:
         return min(self._limit, self._taught * self.settings.headroom)
+
+    @property
+    def _floor(self) -> float:
+        return FLOOR if self._ceiling == inf else LEAST * self._ceiling
+
+    def _begin(self, now: float) -> None:
+        """There is a limit: where nothing was paced so far, begin with the pace of the last second."""
+        if self.rate == inf:
+            self._pace = max(CAREFUL, sum(cost for at, cost, _ in self._sent if at > now - 1.0))
 
     def _cubic(self) -> float:
         return self._goal + (self._goal - self._from) * (self._grown / self._k - 1.0) ** 3
@@ -344,7 +345,7 @@ class AdaptiveRate:
 
     def _resume(self, now: float) -> None:
         """The probe has passed: calls go on, from an empty bucket; after an outage by a slow start."""
-        self._probing, self._probe_at = False, None
+        self.probing, self._probe_at = False, None
         if self._cut_from is not None:
             self._cut(self._cut_from)
             self._cut_from = None
@@ -362,7 +363,7 @@ class AdaptiveRate:
             self._confirmed = self._confirmed + 1 if near else 0
             self._storms += 1
             self._unexplained = 0
-            self._found, self._found_burst = found.rate, found.burst
+            self._found, self._found_burst = max(found.rate, self._floor), found.burst
             sure = self._storms > 1 and found.spread < SURE
         else:
             self._leave_unexplained(rate)
@@ -385,7 +386,7 @@ class AdaptiveRate:
             self._unexplained = self._storms = self._confirmed = 0
             events.clear()
             self._whole = False
-            self._found = BLIND_CUT * min(rate, self._ceiling if self._found is None else self._found)
+            self._found = max(self._floor, BLIND_CUT * min(rate, self._found or self._ceiling))
         elif self._found is None and self._ceiling == inf:
             self._found = BLIND_CUT * rate
 

@@ -18,11 +18,11 @@ from protocol.signals import (
     ChildRestarted,
     Forget,
     Granted,
-    LimitsSnapshot,
     Reaffirm,
     Refused,
     Settle,
 )
+from protocol.snapshot import LimitsSnapshot
 from tests.actors.players import Stage
 
 

@@ -46,10 +46,10 @@ def test_who_waits_is_counted_by_class_flow_and_run():
 def test_a_block_is_seen_with_the_seconds_that_are_left_of_it():
     machine = limiter(concurrency=4)
     machine.on_acquire(acquire("a/0#1"), 0.0)
-    machine.on_settle(Settle(lease="a/0#1", outcome=Outcome.THROTTLED, retry_after=7.0), 0.0)
+    machine.on_settle(Settle(lease="a/0#1", outcome=Outcome.THROTTLED, retry_after=7.0), 0.0, 0.5)
     machine.on_acquire(acquire("a/1#1"), 2.0)
     (seen,) = machine.snapshot(2.0).domains
-    assert seen.waits_for == "blocked"
+    assert (seen.waits_for, seen.throttled) == ("blocked", 1.0)
     assert seen.blocked == pytest.approx(5.0, abs=1.0)
 
 
@@ -68,3 +68,11 @@ def test_of_very_many_only_the_first_are_counted_by_run(monkeypatch):
         machine.on_acquire(acquire(f"r{number}/0#1"), 0.0)
     (seen,) = machine.snapshot(0.0).domains
     assert (seen.waiting, seen.runs) == (4, {"r1": 1, "r2": 1})
+
+
+def test_what_is_known_of_the_limits_is_seen_with_where_it_is_known_from():
+    machine = limiter(concurrency=1, requests_per_minute=60.0, burst=3)
+    for lease in ("a/0#1", "a/1#1"):
+        machine.on_acquire(acquire(lease), 0.0)
+    (learned,) = machine.snapshot(0.0).domains[0].learned
+    assert (learned.resource, learned.per_minute, learned.source) == ("requests", 60.0, "configured")

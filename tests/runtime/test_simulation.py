@@ -285,8 +285,8 @@ def test_workflows_that_can_never_end_are_counted():
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        ("server_error", "server_error"),
-        ("timeout", "timeout"),
+        ("server_error", "circuit_open"),  # the coder's call is not even sent: the plan's attempts have opened it
+        ("timeout", "circuit_open"),
         ("truncated", "truncated"),
         ("malformed", "bad_response"),
     ],
