@@ -51,6 +51,7 @@ class Sample(NamedTuple):
     refused: float
     waiting: float
     level: float
+    rate: float
 
 
 def samples(configured: int, workflows: int = WORKFLOWS) -> list[Sample]:
@@ -61,6 +62,7 @@ def samples(configured: int, workflows: int = WORKFLOWS) -> list[Sample]:
     for step in itertools.count(1):
         system.dispatcher.run(until=step * STEP)
         domain = system.directory.mailboxes[ids.LIMITER].actor._decide._domains.get("main")
+        level, rate = (0.0, 0.0) if domain is None else standing(domain, system.dispatcher.now())
         now = (gate.used[0], gate.refused)
         found.append(
             Sample(
@@ -68,7 +70,8 @@ def samples(configured: int, workflows: int = WORKFLOWS) -> list[Sample]:
                 (now[0] - before[0]) / STEP,
                 (now[1] - before[1]) / STEP,
                 0 if domain is None else len(domain.line),
-                0.0 if domain is None else max(0.0, dict(domain.meters)[0].level(system.dispatcher.now())),
+                level,
+                rate,
             )
         )
         before = now
@@ -77,18 +80,27 @@ def samples(configured: int, workflows: int = WORKFLOWS) -> list[Sample]:
     return found
 
 
+def standing(domain, now: float) -> tuple[float, float]:
+    """Return how many calls could go at once, and the rate that is kept to."""
+    meter, pace = dict(domain.meters)[0], domain.pace.rates[0]
+    return max(0.0, min(meter.level(now), pace.level(now))), min(meter.rate, pace.rate)
+
+
 # --- drawing
 
 WIDTH, LEFT, RIGHT, TOP, PANEL, GAP = 720, 60, 16, 40, 100, 34
 FONT = 'font-family="sans-serif" font-size="12"'
-COLOURS = ("#2b6cb0", "#c53030")
+COLOURS = ("#2b6cb0", "#c53030", "#a0aec0")
 
 
 def drawn(title: str, found: list[Sample]) -> str:
     """Return the plot of *found* as SVG: three panels over one axis of time."""
     end = found[-1].at
     panels = (
-        ("calls a second, refused ones in red", [[s.admitted for s in found], [s.refused for s in found]]),
+        (
+            "calls a second let in, refused (red), and the rate that the limiter keeps to (grey)",
+            [[s.admitted for s in found], [s.refused for s in found], [s.rate for s in found]],
+        ),
         ("calls in line", [[s.waiting for s in found]]),
         ("level: calls that could go at once", [[s.level for s in found]]),
     )

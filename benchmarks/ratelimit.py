@@ -92,6 +92,7 @@ def figures(limit: Limit, ran: Ran, log) -> dict:
         "tokens": tokens,
         **{name: getattr(judged, name) for name in judged.__struct_fields__},
         "rate_after_200": rate_after(log, 200, limit),
+        "learned": learned_after(ran, log, 200, limit),
     }
 
 
@@ -101,6 +102,20 @@ def rate_after(log, first: int, limit: Limit) -> float | None:
     if len(times) < 50:
         return None
     return round((len(times) - 1) / (times[-1] - times[0]) / limit.per_second, 4)
+
+
+def learned_after(ran: Ran, log, first: int, limit: Limit) -> dict[str, float]:
+    """Return the rates known at the first look after *first* calls were let in, over those of the server."""
+    times = [arrival.at for arrival in log if arrival.status == 200]
+    if len(times) <= first:
+        return {}
+    later = [each for each in ran.learned if each.at >= times[first]]
+    real = {"requests": limit.per_second, "tokens": limit.tokens_per_second}
+    return {
+        f"{each.resource}, {each.source}": round(each.per_second / real[each.resource], 4)
+        for each in later
+        if each.at == later[0].at and real.get(each.resource)
+    }
 
 
 # --- thirty seconds of refusals
@@ -267,6 +282,8 @@ def broken(result: dict) -> list[str]:
     flood = result.get("storm")
     if flood:
         most = {"most_in_10_s": 3, "most_in_1_s": 1, "lost": 0, "back_at_90_s": 60.0}
+        never = flood["back_at_90_s"] is None
+        found += ["storm: never back at 90 %"] if never else []
         found += [f"storm: {what} {flood[what]}, at most {at}" for what, at in most.items() if (flood[what] or 0) > at]
     return found
 
@@ -275,7 +292,8 @@ def shown(each: dict) -> str:
     return (
         f"{each['case']:<12} {each['variant']:<20} time/ideal {each['over_ideal']:.3f}  429s {each['throttled']:.2%}  "
         f"lost {each['lost']}  duplicates {each['duplicates']}  CPU {each['cpu_ms']:.2f} ms  "
-        f"inversions {each['inversions']:.3f}  rate {[run['rate_after_200'] for run in each['runs']]}"
+        f"inversions {each['inversions']:.3f}  rate {[run['rate_after_200'] for run in each['runs']]}  "
+        f"learned {[run['learned'] for run in each['runs']]}"
     )
 
 

@@ -15,10 +15,12 @@ from msgspec import Struct, json
 
 from runtime.bench_guide import AdaptiveRateLimiter, PriorityTaskQueue
 from runtime.bench_http import Client
-from runtime.bench_judge import Limit, Ran, text_of
+from runtime.bench_judge import Learned, Limit, Ran, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
+
+    from runtime.handle import Handle
 
 Name = Literal["sequential", "naive", "guide", "troupe"]
 NAMES: tuple[Name, ...] = ("sequential", "naive", "guide", "troupe")
@@ -158,20 +160,42 @@ def troupe(orders: Orders) -> Ran:
     with ActorSystem(Config.parse(configuration(orders).encode(), "the benchmark")) as system:
         system.register(OneCall)
         began, cpu = time.monotonic(), time.process_time()
+        offset = began - time.time()
         handles = []
         for text, priority in zip(texts(orders), urgency, strict=True):
             submitted.append(time.monotonic())
             handles.append(system.submit(text, to="caller", priority=CLASSES[priority]))
         results = [handle.result(timeout=PATIENCE) for handle in handles]
         ended, cpu = time.monotonic(), time.process_time() - cpu
+        known = tuple(learned(handles, offset))
     return Ran(
         began=began,
         ended=ended,
         cpu_s=cpu,
+        learned=known,
         answered=tuple(number for number, result in enumerate(results) if result.success),
         submitted=tuple(submitted),
         priorities=urgency,
     )
+
+
+def learned(handles: list[Handle], offset: float) -> Iterator[Learned]:
+    """Yield what the events of the runs tell of the limits, once an instant; *offset* makes wall time monotonic."""
+    told = {
+        event.at: event.facts["learned"]
+        for handle in handles
+        for event in handle.run.events
+        if event.event == "limits.snapshot"
+    }
+    for at, limits in sorted(told.items()):
+        for limit in limits:
+            yield Learned(
+                at=at + offset,
+                resource=limit["resource"],
+                per_second=limit["per_minute"] / 60.0,
+                burst=limit["burst"],
+                source=limit["source"],
+            )
 
 
 def run(orders: Orders) -> Ran:

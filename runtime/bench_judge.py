@@ -30,10 +30,21 @@ class Limit(Struct, frozen=True, kw_only=True):
     closed_for: float = 0.0
 
 
+class Learned(Struct, frozen=True, kw_only=True):
+    """What was known of a limit at an instant: units a second, at once (None: unknown), and from where."""
+
+    at: float
+    resource: str
+    per_second: float
+    burst: float | None
+    source: str
+
+
 class Ran(Struct, frozen=True, kw_only=True):
     """What a contender says of itself: monotonic seconds, CPU seconds, who was answered, when each call was there.
 
-    ``answered`` are the numbers of the calls that came back well; ``submitted[n]`` is when call *n* could first go.
+    ``answered`` are the numbers of the calls that came back well; ``submitted[n]`` is when call *n* could first go;
+    ``learned`` what was known of the limits now and then, as far as the contender tells.
     """
 
     began: float
@@ -42,6 +53,7 @@ class Ran(Struct, frozen=True, kw_only=True):
     answered: tuple[int, ...]
     submitted: tuple[float, ...]
     priorities: tuple[int, ...]
+    learned: tuple[Learned, ...] = ()
 
 
 class Judged(Struct, frozen=True, kw_only=True):
