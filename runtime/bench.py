@@ -1,0 +1,195 @@
+"""The bench command: four ways to make many calls under a rate limit, judged by the log of a server that enforces it.
+
+Server and contender are processes of their own on this machine. The two limits are the guide's own (100/s, 200 at
+once) and one at which a burst helps nobody (50/s, 10 at once). Takes a little over a minute.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from msgspec import Struct, json, structs
+
+from protocol.errors import TroupeError
+from runtime.bench_contenders import NAMES, Name, Orders
+from runtime.bench_judge import Judged, Limit, Ran, ideal, judge
+from runtime.fake_desk import Arrival
+from runtime.fake_script import RateLimit, Script
+from runtime.terminal import print_out, printable, say
+
+if TYPE_CHECKING:
+    import argparse
+    from collections.abc import Iterator
+
+CALLS = 500
+LATENCY = 0.05
+LIMITS = (
+    Limit(per_second=100.0, burst=200, latency=LATENCY),
+    Limit(per_second=50.0, burst=10, latency=LATENCY),
+)
+PATIENCE = 60.0
+"""Seconds after which a contender is given up."""
+MOST_ERROR = 300
+HEADINGS = ("time/ideal", "429s", "lost", "duplicates", "CPU ms/call", "inversions")
+
+
+class Row(Struct, frozen=True, kw_only=True):
+    """One contender under one limit; ``error`` says why it has no figures."""
+
+    contender: str
+    figures: Judged | None = None
+    error: str | None = None
+
+
+class Table(Struct, frozen=True, kw_only=True):
+    """All contenders under one limit; ``ideal_s`` is the least time that *calls* can take."""
+
+    per_second: float
+    burst: int
+    latency_s: float
+    calls: int
+    ideal_s: float
+    rows: tuple[Row, ...]
+
+
+def bench(options: argparse.Namespace) -> int:
+    """Measure, print a table or one JSON document, and return the exit code: 1 when a contender has no figures."""
+    tables = measure(LIMITS, CALLS)
+    if options.json:
+        print_out(json.encode({"tables": tables}).decode())
+    else:
+        print_out("\n".join(line for table in tables for line in lines(table)))
+    return 1 if any(row.error for table in tables for row in table.rows) else 0
+
+
+def measure(limits: tuple[Limit, ...], calls: int, names: tuple[Name, ...] = NAMES) -> list[Table]:
+    """Let each of *names* make *calls* calls under each of *limits*.
+
+    One contender at a time, except that the sequential ones, which mostly wait, run beside each other.
+    """
+    rows: dict[tuple[int, Name], Row] = {}
+
+    def one(place: int, name: Name) -> None:
+        limit = limits[place]
+        say(f"bench: {name} makes {calls} calls at {limit.per_second:g}/s, {limit.burst} at once")
+        rows[place, name] = contend(Orders(name=name, url="", calls=calls, limit=limit))
+
+    with ThreadPoolExecutor(len(limits)) as pool:
+        list(pool.map(lambda place: one(place, "sequential"), range(len(limits)) if "sequential" in names else ()))
+    for place in range(len(limits)):
+        for name in names:
+            if name != "sequential":
+                one(place, name)
+    return [
+        Table(
+            per_second=limit.per_second,
+            burst=limit.burst,
+            latency_s=limit.latency,
+            calls=calls,
+            ideal_s=round(ideal(limit, calls), 3),
+            rows=tuple(rows[place, name] for name in names),
+        )
+        for place, limit in enumerate(limits)
+    ]
+
+
+# --- one contender
+
+
+def contend(orders: Orders, *, headers: bool = False, hint: bool = True) -> Row:
+    """Let one contender work against a server of its own; *headers* and *hint* are what the server tells."""
+    with LimitedServer(orders.limit, headers=headers, hint=hint) as server:
+        try:
+            ran = child(structs.replace(orders, url=server.url))
+        except TroupeError as error:
+            return Row(contender=orders.name, error=str(error))
+        return Row(contender=orders.name, figures=judge(orders.limit, ran, server.log()))
+
+
+def child(orders: Orders, patience: float = PATIENCE) -> Ran:
+    """Run a contender in a process of its own. Raises ``TroupeError`` with its last words."""
+    command = [sys.executable, "-m", "runtime.bench_contenders"]
+    try:
+        done = subprocess.run(  # noqa: S603 (our own interpreter and module, no shell)
+            command, input=json.encode(orders), capture_output=True, timeout=patience, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise TroupeError(f"did not end within {patience:g} s") from None
+    if done.returncode:
+        raise TroupeError(printable(done.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2], MOST_ERROR))
+    return json.decode(done.stdout, type=Ran)
+
+
+class LimitedServer:
+    """The scripted server in a process of its own, with an enforced limit; a context manager."""
+
+    def __init__(self, limit: Limit, *, headers: bool = False, hint: bool = True) -> None:
+        self._script = Script(
+            latency=limit.latency,
+            record=True,
+            rate_limit=RateLimit(
+                per_second=limit.per_second,
+                burst=limit.burst,
+                tokens_per_second=limit.tokens_per_second,
+                token_burst=limit.token_burst,
+                headers=headers,
+                hint=hint,
+                closed_after=limit.closed_after,
+                closed_for=limit.closed_for,
+            ),
+        )
+
+    def __enter__(self) -> Self:
+        with tempfile.NamedTemporaryFile(suffix=".json") as file:
+            Path(file.name).write_bytes(json.encode(self._script))
+            command = [sys.executable, "-m", "runtime.fake_server", "--script", file.name, "--print-url"]
+            self._process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603 (as above)
+            assert self._process.stdout is not None
+            self.url = self._process.stdout.readline().decode().strip()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        with self._process:
+            pass
+
+    def log(self) -> list[Arrival]:
+        """Return each request with its verdict, in order of arrival."""
+        connection = HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE)
+        with closing(connection):
+            connection.request("GET", "/log")
+            return json.decode(connection.getresponse().read(), type=list[Arrival])
+
+
+# --- for people
+
+
+def lines(table: Table) -> Iterator[str]:
+    """Yield *table* as text."""
+    yield (
+        f"{table.calls} calls of {table.latency_s * 1000:g} ms, server's limit {table.per_second:g}/s and "
+        f"{table.burst} at once: {table.ideal_s:.2f} s at best"
+    )
+    yield f"{'':<12}{'':>2}{''.join(f'{heading:>13}' for heading in HEADINGS)}"
+    for row in table.rows:
+        if row.figures is None:
+            yield f"  {row.contender:<12}failed: {row.error}"
+            continue
+        of = row.figures
+        cells = (
+            f"{of.over_ideal:.3f}",
+            f"{of.throttled:.1%}",
+            str(of.lost),
+            str(of.duplicates),
+            f"{of.cpu_ms:.2f}",
+            f"{of.inversions:.3f}",
+        )
+        yield f"  {row.contender:<12}{''.join(f'{cell:>13}' for cell in cells)}"
