@@ -10,7 +10,7 @@ from protocol.facts import Checked, Facts, TestOutcome
 MOST_ISSUES = 20
 LONGEST_ISSUE = 1000
 
-Standing = tuple[int, int, int]
+Standing = tuple[int, int]
 
 
 def failures(facts: Facts | None) -> tuple[str, ...]:
@@ -24,12 +24,11 @@ def failures(facts: Facts | None) -> tuple[str, ...]:
 def standing(facts: Facts | None, score: int | None) -> Standing:
     """Return how good a draft is, to be compared with another's of the same subtask.
 
-    One that fails stands below one that does not, whatever a reviewer said of either; then the score counts, then how
-    far it got.
+    One that fails has no score, and stands below every one that has; among these it counts how far it got.
     """
     short = shorten(facts or Facts())
     reached = bool(short.parsed) + bool(short.ran) + short.tests_passed
-    return int(not failures(facts)), -1 if score is None else score, reached
+    return -1 if score is None else score, reached
 
 
 def shorten(facts: Facts) -> Checked:

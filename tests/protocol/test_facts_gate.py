@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol.facts import Checked, Facts, TestFact, TestOutcome
-from protocol.policies.facts_gate import MOST_ISSUES, failures, in_words, shorten
+from protocol.policies.facts_gate import MOST_ISSUES, failures, in_words, shorten, standing
 
 
 def fact(name: str, outcome: TestOutcome, message: str = "") -> TestFact:
@@ -39,6 +39,19 @@ def test_problems_come_first_and_the_list_is_bounded():
     facts = Facts(problems=("p",), tests=tuple(fact(str(n), TestOutcome.FAILED, "m") for n in range(50)))
     assert failures(facts)[:2] == ("p", "0 failed: m")
     assert len(failures(facts)) == MOST_ISSUES
+
+
+def test_a_draft_stands_by_its_score_and_one_that_fails_by_how_far_it_got():
+    broken, half = Facts(parsed=False), Facts(parsed=True, imported=True, tests=MIXED.tests[1:2])
+    ranked = [
+        standing(broken, None),
+        standing(half, None),
+        standing(MIXED, None),
+        standing(None, 0),
+        standing(MIXED, 1),
+    ]
+    assert ranked == sorted(ranked)
+    assert len(set(ranked)) == 5
 
 
 def test_in_short_a_draft_is_parsed_ran_and_passed():
