@@ -54,7 +54,7 @@ FIELDS = (
     FIELD,
     (*FIELD[:2], Entry("guide", "guide", known=False), Entry("guide, told", "guide"), *FIELD[3:]),
 )
-"""Who runs under each of the limits: the guide's own benchmark has the first; for the second its defaults are 60, 100."""
+"""Who runs under each of the limits. The first is that of the guide's benchmark; its defaults are 60/s, 100 at once."""
 
 
 class Row(Struct, frozen=True, kw_only=True):
