@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -68,12 +69,6 @@ def _state(domain: Domain, waits_for: str, now: float) -> DomainState:
     line = domain.line
     waiting = len(line)
     counted = [waiter.request for waiter in islice(line, min(waiting, MOST_COUNTED))]
-    levels = {
-        "requests_per_day" if isinstance(meter, Quota) else RATES[index]: (
-            meter.left(now) if isinstance(meter, Quota) else meter.level(now)
-        )
-        for index, meter in domain.meters
-    }
     return DomainState(
         domain=domain.name,
         waits_for=waits_for,
@@ -83,7 +78,21 @@ def _state(domain: Domain, waits_for: str, now: float) -> DomainState:
         runs=dict(Counter(ids.run_of(request.lease) for request in counted)),
         in_flight=domain.in_flight,
         blocked=max(0.0, domain.blocked_until - now),
-        levels=levels,
+        levels=_levels(domain, now),
         learned=domain.pace.learned(),
         throttled=domain.pace.throttled / max(1, domain.granted),
     )
+
+
+def _levels(domain: Domain, now: float) -> dict[str, float]:
+    """Return what could go at once of each limit that is configured or learned."""
+    levels: dict[str, float] = {}
+    for index, meter in domain.meters:
+        if isinstance(meter, Quota):
+            levels["requests_per_day"] = meter.left(now)
+        else:
+            levels[RATES[index]] = meter.level(now)
+    for index, rate in domain.pace.rates.items():
+        if rate.rate < inf:
+            levels[RATES[index]] = min(levels.get(RATES[index], inf), rate.level(now))
+    return levels

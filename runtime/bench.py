@@ -13,13 +13,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from msgspec import Struct, json, structs
 
 from protocol.errors import TroupeError
-from runtime.bench_contenders import NAMES, Name, Orders
+from runtime.bench_contenders import Name, Orders
 from runtime.bench_judge import Judged, Limit, Ran, ideal, judge
 from runtime.fake_desk import Arrival
 from runtime.fake_script import RateLimit, Script
@@ -39,6 +39,22 @@ PATIENCE = 60.0
 """Seconds after which a contender is given up."""
 MOST_ERROR = 300
 HEADINGS = ("time/ideal", "429s", "lost", "duplicates", "CPU ms/call", "inversions")
+
+
+class Entry(NamedTuple):
+    """A contender as it stands in a table; *known*: it is told the limit, where it takes one."""
+
+    label: str
+    name: Name
+    known: bool = True
+
+
+FIELD = (Entry("sequential", "sequential"), Entry("naive", "naive"), Entry("guide", "guide"), Entry("troupe", "troupe"))
+FIELDS = (
+    FIELD,
+    (*FIELD[:2], Entry("guide", "guide", known=False), Entry("guide, told", "guide"), *FIELD[3:]),
+)
+"""Who runs under each of the limits. The first is that of the guide's benchmark; its defaults are 60/s, 100 at once."""
 
 
 class Row(Struct, frozen=True, kw_only=True):
@@ -70,24 +86,26 @@ def bench(options: argparse.Namespace) -> int:
     return 1 if any(row.error for table in tables for row in table.rows) else 0
 
 
-def measure(limits: tuple[Limit, ...], calls: int, names: tuple[Name, ...] = NAMES) -> list[Table]:
-    """Let each of *names* make *calls* calls under each of *limits*.
+def measure(limits: tuple[Limit, ...], calls: int, fields: tuple[tuple[Entry, ...], ...] = FIELDS) -> list[Table]:
+    """Let each entry of the n-th of *fields* make *calls* calls under the n-th of *limits*.
 
     One contender at a time, except that the sequential ones, which mostly wait, run beside each other.
     """
-    rows: dict[tuple[int, Name], Row] = {}
+    rows: dict[tuple[int, Entry], Row] = {}
 
-    def one(place: int, name: Name) -> None:
+    def one(place: int, entry: Entry) -> None:
         limit = limits[place]
-        say(f"bench: {name} makes {calls} calls at {limit.per_second:g}/s, {limit.burst} at once")
-        rows[place, name] = contend(Orders(name=name, url="", calls=calls, limit=limit))
+        say(f"bench: {entry.label} makes {calls} calls at {limit.per_second:g}/s, {limit.burst} at once")
+        orders = Orders(name=entry.name, url="", calls=calls, limit=limit, known=entry.known)
+        rows[place, entry] = contend(entry.label, orders)
 
+    order = [(place, entry) for place, field in zip(range(len(limits)), fields, strict=True) for entry in field]
+    slow = [each for each in order if each[1].name == "sequential"]
     with ThreadPoolExecutor(len(limits)) as pool:
-        list(pool.map(lambda place: one(place, "sequential"), range(len(limits)) if "sequential" in names else ()))
-    for place in range(len(limits)):
-        for name in names:
-            if name != "sequential":
-                one(place, name)
+        list(pool.map(lambda each: one(*each), slow))
+    for each in order:
+        if each not in slow:
+            one(*each)
     return [
         Table(
             per_second=limit.per_second,
@@ -95,7 +113,7 @@ def measure(limits: tuple[Limit, ...], calls: int, names: tuple[Name, ...] = NAM
             latency_s=limit.latency,
             calls=calls,
             ideal_s=round(ideal(limit, calls), 3),
-            rows=tuple(rows[place, name] for name in names),
+            rows=tuple(rows[place, entry] for entry in fields[place]),
         )
         for place, limit in enumerate(limits)
     ]
@@ -104,14 +122,14 @@ def measure(limits: tuple[Limit, ...], calls: int, names: tuple[Name, ...] = NAM
 # --- one contender
 
 
-def contend(orders: Orders, *, headers: bool = False, hint: bool = True) -> Row:
-    """Let one contender work against a server of its own; *headers* and *hint* are what the server tells."""
-    with LimitedServer(orders.limit, headers=headers, hint=hint) as server:
+def contend(label: str, orders: Orders) -> Row:
+    """Let one contender work against a server of its own."""
+    with LimitedServer(orders.limit) as server:
         try:
             ran = child(structs.replace(orders, url=server.url))
         except TroupeError as error:
-            return Row(contender=orders.name, error=str(error))
-        return Row(contender=orders.name, figures=judge(orders.limit, ran, server.log()))
+            return Row(contender=label, error=str(error))
+        return Row(contender=label, figures=judge(orders.limit, ran, server.log()))
 
 
 def child(orders: Orders, patience: float = PATIENCE) -> Ran:

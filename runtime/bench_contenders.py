@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from runtime.handle import Handle
 
 Name = Literal["sequential", "naive", "guide", "troupe"]
-NAMES: tuple[Name, ...] = ("sequential", "naive", "guide", "troupe")
 PAUSE = 0.5
 """Seconds that the naive loop waits, on average, before it tries again."""
 CLASSES = ("high", "normal", "low")
@@ -87,8 +86,9 @@ async def naive(client: Client, orders: Orders, done: Callable[[int], None]) -> 
 
 
 async def guide(client: Client, orders: Orders, done: Callable[[int], None]) -> None:
-    """All calls through the guide's queue and limiter, which is told the server's limit."""
-    limiter = AdaptiveRateLimiter(orders.limit.per_second, orders.limit.burst)
+    """All calls through the guide's queue and limiter, with the numbers it comes with where it is told no limit."""
+    limit = orders.limit
+    limiter = AdaptiveRateLimiter(limit.per_second, limit.burst) if orders.known else AdaptiveRateLimiter()
     queue = PriorityTaskQueue()
     said = texts(orders)
 

@@ -76,3 +76,14 @@ def test_what_is_known_of_the_limits_is_seen_with_where_it_is_known_from():
         machine.on_acquire(acquire(lease), 0.0)
     (learned,) = machine.snapshot(0.0).domains[0].learned
     assert (learned.resource, learned.per_minute, learned.source) == ("requests", 60.0, "configured")
+
+
+def test_of_a_limit_that_was_learned_the_level_is_seen_although_nothing_is_configured():
+    machine = limiter(concurrency=2)
+    machine.on_acquire(acquire("a/0#1"), 0.0)
+    machine.on_settle(Settle(lease="a/0#1", headers={"x-ratelimit-limit-requests": "60"}), 0.0, 0.5)
+    for lease in ("a/1#1", "a/2#1", "a/3#1"):
+        machine.on_acquire(acquire(lease), 0.0)
+    (seen,) = machine.snapshot(0.0).domains
+    assert seen.levels.keys() == {"requests_per_minute"}
+    assert [limit.source for limit in seen.learned] == ["headers"]
