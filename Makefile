@@ -46,7 +46,11 @@ bench: $(VENV)/.bench
 	$(PY) benchmarks/team.py --out benchmarks/results/team.json
 	$(PY) benchmarks/kit.py --out benchmarks/results/kit.json
 	$(PY) benchmarks/simulation.py --out benchmarks/results/simulation.json
+	$(PY) benchmarks/complexity.py --out benchmarks/results/complexity.json
+	$(PY) benchmarks/feedback.py --out benchmarks/results/feedback.json
+	$(PY) benchmarks/routing.py --out benchmarks/results/routing.json
 	$(PY) benchmarks/table.py
+	$(PY) benchmarks/adaptive.py
 
 model:
 	@rm -f $(VENV)/.model

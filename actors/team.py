@@ -247,7 +247,7 @@ class TeamWorkflow(Workflow):
             round=draft.rounds,
             issues=len(last.issues),
             why=judgement.why,
-            checks={check.aspect: check.passes for check in review.checks} if review else {},
+            checks=_by_aspect(review),
             error=draft.note or None,
         )
 
@@ -283,6 +283,14 @@ class TeamWorkflow(Workflow):
 
 
 _PAST = {Next.ACCEPT: "accepted", Next.REVISE: "rejected", Next.KEEP: "kept"}
+
+
+def _by_aspect(review: Verdict | None) -> dict[str, bool]:
+    """Return whether each aspect passes: when all of its items do."""
+    passes: dict[str, bool] = {}
+    for check in () if review is None else review.checks:
+        passes[check.aspect] = passes.get(check.aspect, True) and check.passes
+    return passes
 
 
 def _sum(costs: Iterable[float | None]) -> float | None:
