@@ -53,7 +53,11 @@ bench: $(VENV)/.bench
 	$(PY) benchmarks/ratelimit.py --out benchmarks/results/ratelimit.json
 	$(PY) -m runtime bench --json > benchmarks/results/bench.json
 	$(PY) benchmarks/plots.py
+	$(PY) benchmarks/complexity.py --out benchmarks/results/complexity.json
+	$(PY) benchmarks/feedback.py --out benchmarks/results/feedback.json
+	$(PY) benchmarks/routing.py --out benchmarks/results/routing.json
 	$(PY) benchmarks/table.py
+	$(PY) benchmarks/adaptive.py
 
 explore: $(VENV)/.dev
 	$(PY) -m tests.explorer --seeds $(SEEDS)

@@ -312,7 +312,7 @@ class TeamWorkflow(Workflow):
             round=draft.rounds,
             issues=len(last.issues),
             why=judgement.why,
-            checks={check.aspect: check.passes for check in review.checks} if review else {},
+            checks=_by_aspect(review),
             error=draft.note or None,
         )
 
@@ -361,6 +361,14 @@ def _found(text: str, facts: Facts | None, review: Verdict | None) -> Round:
         passed=False if failed else None,
         reached=reached(facts),
     )
+
+
+def _by_aspect(review: Verdict | None) -> dict[str, bool]:
+    """Return whether each aspect passes: when all of its items do."""
+    passes: dict[str, bool] = {}
+    for check in () if review is None else review.checks:
+        passes[check.aspect] = passes.get(check.aspect, True) and check.passes
+    return passes
 
 
 def _sum(costs: Iterable[float | None]) -> float | None:

@@ -249,6 +249,8 @@ class Workflow(Conversational):
             error=result.error,
             execution_ms=result.execution_time_ms,
             output_tokens=result.usage.output_tokens,
+            model=result.model,
+            why_model=result.why_model,
             truncated=result.truncated,
         )
 

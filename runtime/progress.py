@@ -111,14 +111,23 @@ class ProgressLines:
             return f"{role:<12} failed: {printable(str(facts.get('error')))}"
         cut = ", cut" if facts.get("truncated") else ""
         seconds = facts.get("execution_ms", 0.0) / 1000.0
-        return room.fit(
+        done = room.fit(
             f"{role:<12} done:   ", content, f" ({facts.get('output_tokens', 0)} tokens, {seconds:.1f} s{cut})"
         )
+        why = str(facts.get("why_model") or "")
+        if not why.startswith("tier"):
+            return done  # it was not chosen
+        chosen = room.fit(f"{'':>13}on {printable(str(facts.get('model')), 24)}: ", why)
+        return f"{done}\n{chosen}"
 
     @staticmethod
     def _judged(how: str, facts: dict[str, Any], room: Room) -> str:
         score = f" with {facts['score']} of 10" if facts.get("score") is not None else ""
-        return room.fit(f"{how}{score}: ", facts.get("subtask", ""))
+        failed = " and ".join(aspect for aspect, passes in facts.get("checks", {}).items() if not passes)
+        beside = [f"fails {failed}"] if failed else []
+        beside += [str(facts["why"]).replace("_", " ")] if how == "kept" and facts.get("why") else []
+        shown = f" ({'; '.join(beside)})" if beside else ""
+        return room.fit(f"{how}{score}{shown}: ", facts.get("subtask", ""))
 
 
 class Room(int):

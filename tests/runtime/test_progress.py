@@ -78,11 +78,24 @@ def test_a_plan_is_numbered_and_one_of_a_single_part_is_not_shown():
         (("draft.accepted", {"subtask": "a", "score": 8}), "accepted with 8 of 10: a"),
         (("draft.rejected", {"subtask": "a", "score": 0}), "rejected with 0 of 10: a"),
         (("draft.kept", {"subtask": "a", "error": "unreadable"}), "kept: a"),
+        (("draft.kept", {"subtask": "a", "score": 6, "why": "same_critique"}), "kept with 6 of 10 (same critique): a"),
+        (
+            ("draft.rejected", {"subtask": "a", "score": 3, "checks": {"security": False, "correctness": True}}),
+            "rejected with 3 of 10 (fails security): a",
+        ),
         (("draft.failed", {"subtask": "a", "error": "no"}), "failed: a: no"),
     ],
 )
 def test_each_event_has_its_words(event, line):
     assert shown(event) == [f"[   0.0 s] {line}"]
+
+
+def test_a_model_that_was_chosen_is_named_with_the_reason_and_one_that_was_set_is_not():
+    ended = {"step": "one/0", "model": "small", "output_tokens": 1}
+    _, chosen = shown(STARTED, ("task.finished", {**ended, "why_model": "tier 1: a first draft"}))
+    assert chosen.splitlines()[1].strip() == "on small: tier 1: a first draft"
+    _, named = shown(STARTED, ("task.finished", {**ended, "why_model": "the only model"}))
+    assert "small" not in named
 
 
 def test_of_several_runs_each_line_names_its_own():
