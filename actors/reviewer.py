@@ -23,4 +23,6 @@ class Reviewer(Agent):
         """Review the draft in ``content``."""
         brief = message.payload(Brief) if message.data else Brief(task="", subtask="", draft=message.content)
         prompt = self.settings.prompt.format(task=brief.task, subtask=brief.subtask, draft=message.content)
+        if brief.facts:
+            prompt += f"\n\nIt was run in a sandbox: {brief.facts}."
         return await self.chat(prompt, returns=Review, reader=read_verdict)

@@ -28,10 +28,15 @@ class Review(Struct, frozen=True, kw_only=True):
 
 
 class Brief(Struct, frozen=True, kw_only=True):
-    """What a coder or reviewer is told beside the message: the whole task, the subtask, the last draft, its issues."""
+    """What a role is told beside the message: the whole task, the subtask, the last draft, its issues.
+
+    ``tests`` is Python that the executor runs beside the draft's own; ``facts`` says in words what running it showed.
+    """
 
     task: str
     subtask: str
     draft: str = ""
     issues: tuple[str, ...] = ()
     round: int = 0
+    tests: str = ""
+    facts: str = ""

@@ -286,7 +286,8 @@ class Refused(Struct, frozen=True, kw_only=True, tag=True):
 class Settle(Struct, frozen=True, kw_only=True, tag=True):
     """Give the lease back, exactly once, with what was really used.
 
-    ``retry_after`` in seconds, as the provider said.
+    ``retry_after`` in seconds, as the provider said; ``headers`` are its rate-limit headers, with its ``date``.
+    ``kind`` is how the call failed, None where it did not, or where nobody waited for it any more.
     """
 
     lease: str
@@ -294,6 +295,8 @@ class Settle(Struct, frozen=True, kw_only=True, tag=True):
     outcome: Outcome = Outcome.SUCCESS
     retry_after: float | None = None
     nano_usd: int = 0
+    headers: dict[str, str] = {}
+    kind: ErrorKind | None = None
 
 
 class Cancel(Struct, frozen=True, kw_only=True, tag=True):
@@ -358,7 +361,7 @@ class Perform(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Performed(Struct, frozen=True, kw_only=True, tag=True):
-    """One HTTP call is over. ``elapsed_ms`` is its wall time; ``headers`` are the rate-limit headers, lower case."""
+    """One HTTP call is over. ``elapsed_ms`` is its wall time; ``headers`` as in :class:`Settle`, in lower case."""
 
     call: str
     caller: str

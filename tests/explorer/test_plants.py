@@ -12,7 +12,7 @@ FOUR = ("lost-reply", "lost-lease", "wrong-conversation", "early-answer")
 LAWS = {
     "lost-reply": {"no end"},
     "lost-lease": {"no end", "left over", "law 4"},
-    "wrong-conversation": {"nonces"},
+    "wrong-conversation": {"nonces", "no end"},
     "early-answer": {"record"},
     "loses-mail": {"law 1"},
     "doubles-mail": {"law 1"},
@@ -21,7 +21,7 @@ LAWS = {
     "settles-twice": {"law 4"},
     "dice-by-the-clock": {"law 6"},
     "any-order": {"law 9"},
-    "forgets-no-task": {"left over"},
+    "forgets-no-task": {"left over", "no end"},
     "pays-again": {"paid twice"},
 }
 RARE = {"pays-again": 900}
