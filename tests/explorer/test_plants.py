@@ -24,12 +24,10 @@ LAWS = {
     "forgets-no-task": {"left over", "no end"},
     "pays-again": {"paid twice"},
 }
-RARE = {"pays-again": 900}
-"""Where the search for it begins: it wants a restart in the very moment in which an answer is on its way."""
 
 
 def search(plant: str) -> Finding:
-    for seed in range(RARE.get(plant, 0), MOST):
+    for seed in range(MOST):
         finding = planted(plant, seed)
         if finding is not None:
             return finding
