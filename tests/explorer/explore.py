@@ -47,7 +47,7 @@ def explore(seed: int, plan: Plan | None = None) -> Finding | None:
 
 
 def _compare(played: Play, plain: Play) -> None:
-    if played.turned_away() or plain.turned_away():
+    if plain.books.turned_away:
         return
     answers = played.answers()
     for run, expected in plain.answers().items():

@@ -231,8 +231,12 @@ class Play:
     # --- law 6
 
     def comparable(self) -> bool:
-        """Tell whether nothing went wrong that may change an answer; :func:`harmless` says what may."""
-        return self.scenario.strict and all(harmless(fault, message) for fault, message in self.stage.struck)
+        """Tell whether nothing went wrong that may change an answer; :func:`harmless` says what may.
+
+        Where the breaker or the retry budget has kept calls from being made, there were other replies.
+        """
+        undisturbed = all(harmless(fault, message) for fault, message in self.stage.struck)
+        return self.scenario.strict and undisturbed and not self.books.turned_away
 
     def turned_away(self) -> bool:
         """Tell whether a breaker refused a call: that hangs on which calls came before, and so on the order of events.
