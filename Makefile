@@ -15,7 +15,10 @@ ifdef TASK
 export TROUPE_TASK := $(value TASK)
 endif
 
-.PHONY: help demo test lint bench model clean
+# How many seeds `make explore` plays, or which: 20000:30000.
+SEEDS ?= 10000
+
+.PHONY: help demo test lint bench explore model clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -24,6 +27,7 @@ help:
 	@echo 'make test              lint and all tests with coverage'
 	@echo 'make lint              ruff, mypy and the import contracts'
 	@echo 'make bench             measure'
+	@echo 'make explore           play 10,000 small teams with random faults; make explore SEEDS=20000:30000 plays others'
 	@echo 'make model             try again to install the embedded model'
 	@echo 'make clean             remove .venv and all caches'
 
@@ -51,6 +55,9 @@ bench: $(VENV)/.bench
 	$(PY) benchmarks/routing.py --out benchmarks/results/routing.json
 	$(PY) benchmarks/table.py
 	$(PY) benchmarks/adaptive.py
+
+explore: $(VENV)/.dev
+	$(PY) -m tests.explorer --seeds $(SEEDS)
 
 model:
 	@rm -f $(VENV)/.model

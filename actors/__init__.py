@@ -2,9 +2,10 @@
 
 from actors.agent import Agent
 from actors.coder import Coder
+from actors.executor import Executor
 from actors.orchestrator import Orchestrator
 from actors.reviewer import Reviewer
 from actors.team import TeamWorkflow
 from actors.workflow import Outcome, Workflow
 
-__all__ = ["Agent", "Coder", "Orchestrator", "Outcome", "Reviewer", "TeamWorkflow", "Workflow"]
+__all__ = ["Agent", "Coder", "Executor", "Orchestrator", "Outcome", "Reviewer", "TeamWorkflow", "Workflow"]

@@ -107,9 +107,9 @@ class Actor(pykka.Actor):
         self._outbox.append((to, message))
 
     def when_done(self, act: Callable[[], object]) -> None:
-        """Call *act* when this turn has ended well, in its place among what is sent.
+        """Call *act* when this turn has ended well, in its place among what the turn sends.
 
-        For what outlives the instance: a turn that fails later has not done it, as it has sent nothing.
+        So is changed what outlives this instance: a turn that fails has then changed nothing, as it has sent nothing.
         """
         self._outbox.append((_CALL, act))
 

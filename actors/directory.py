@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from actors.base import Actor, Timed
     from actors.dispatcher import Dispatcher
     from actors.mailbox import Mailbox
+    from protocol.pace import LearnedLimit
 
 DEAD_LETTERS_KEPT = 1000
 
@@ -63,6 +64,7 @@ class Directory:
         self.dead: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
         self.on_dead_letter: Callable[[DeadLetter], object] = self.dead.append
         self.on_failure: Callable[[ChildFailed, str], object] = _quietly
+        self.on_lesson: Callable[[str, LearnedLimit], object] = _quietly
         self.on_collapse: Callable[[ChildFailed], object] | None = None
         self.on_turn: Callable[[str, Iterable[tuple[float, Timed]], Iterable[tuple[Any, Any]]], object] | None = None
         self._shared = shared
@@ -138,6 +140,10 @@ class Directory:
         """Have a failure and what was done about it logged. Never raises."""
         self._safely(self.on_failure, news, action)
 
+    def tell_lesson(self, domain: str, limit: LearnedLimit) -> None:
+        """Have it logged that the provider of *domain* has taught a limit. Never raises."""
+        self._safely(self.on_lesson, domain, limit)
+
     def _orphan(self, to: str, news: ChildFailed) -> None:
         """Stop an actor that failed when nobody is above it any more: it would stay suspended for ever."""
         mailbox = self.mailboxes.get(news.address)
@@ -169,7 +175,7 @@ class Limbo(Directory):
         raise RuntimeError(f"this instance did not return in time and was replaced; it may not spawn {spec.address!r}")
 
 
-def _quietly(_news: ChildFailed, _action: str) -> None:
+def _quietly(_subject: object, _fact: object) -> None:
     """Stand in for a log."""
 
 

@@ -90,7 +90,7 @@ class Gateway(Actor):
         """
         mailbox = self.actor_inbox
         if mailbox.generation:
-            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=()))
+            self.tell(ids.LIMITER, Reaffirm(holder=self.address, leases=(), replaced=True))
         mailbox.generation += 1
         for address in [address for address in self._lines if address in self._directory.mailboxes]:
             self._lines[address].hang_up()
@@ -117,7 +117,7 @@ class Gateway(Actor):
                 call = (self.actor_inbox.held or {}).get(message.step)
                 self._perform([] if call is None else decide.on_call(call, now))
             case Graded():
-                self._perform(decide.on_graded(message))
+                decide.ladder.on_graded(message)
             case Granted():
                 self._perform(decide.on_granted(message, now))
             case Refused():
@@ -144,8 +144,7 @@ class Gateway(Actor):
             return self._decide.on_caller_gone(news.address, now, self._dice.random())
         if news.address == ids.LIMITER:
             return self._decide.on_limiter_restarted()
-        if news.address in self._others:  # the question may be lost with the instance that had it
-            self.tell(news.address, AreYouFree(reply_to=self.address))
+        self._ask_again(news.address)
         return self._decide.on_caller_back(news.address, now)
 
     def _perform(self, effects: list[Effect]) -> None:
@@ -175,6 +174,11 @@ class Gateway(Actor):
                 case _:
                     assert_never(effect)
 
+    def _ask_again(self, caller: str) -> None:
+        """Ask a caller of an earlier instance once more: it was restarted, and the question may be lost with it."""
+        if caller in self._others:
+            self.tell(caller, AreYouFree(reply_to=self.address))
+
     def _hold(self, call: ChatCall) -> None:
         """Keep the call in the mailbox, which outlives this instance."""
         mailbox = self.actor_inbox
@@ -183,9 +187,7 @@ class Gateway(Actor):
         mailbox.held[call.step] = call
 
     def _let_go(self, step: str) -> None:
-        held = self.actor_inbox.held
-        if held is not None:
-            self.when_done(partial(held.pop, step, None))
+        self.when_done(partial((self.actor_inbox.held or {}).pop, step, None))
 
 
 def step_of(message: Any) -> str | None:

@@ -5,13 +5,15 @@ Partner of ``protocol/limiter.py``, which decides; this shell sends what was dec
 
 from __future__ import annotations
 
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
 from actors.base import Actor
+from protocol import ids
 from protocol.errors import ErrorKind
-from protocol.limiter import Effect, Ignored, LeaseExpired, Reply, Wake
+from protocol.limiter import Effect, Ignored, Learnt, LeaseExpired, Reply, Wake
 from protocol.limiter import Limiter as Decisions
 from protocol.signals import (
     Acquire,
@@ -56,6 +58,7 @@ class Limiter(Actor):
     ) -> None:
         super().__init__()
         self._decide = Decisions(limits, flows=flows, budget=budget, fresh=fresh)
+        self._dice = Random(ids.LIMITER)  # noqa: S311 (jitter, no secret)
 
     def setup(self) -> None:
         """Remember the step whose request an earlier instance failed on: it would fail this one too.
@@ -78,7 +81,7 @@ class Limiter(Actor):
             case Acquire():
                 self._perform(self._decide.on_acquire(message, now))
             case Settle():
-                self._perform(self._decide.on_settle(message, now))
+                self._perform(self._decide.on_settle(message, now, self._dice.random()))
             case Cancel():
                 self._perform(self._decide.on_cancel(message, now))
             case Due():
@@ -107,6 +110,8 @@ class Limiter(Actor):
                     self.after(after, Due(domain=domain), key=domain)
                 case Ignored(lease=lease, reason=reason):
                     self._directory.dead_letter(self.address, f"settlement ignored: {reason}", lease)
+                case Learnt(domain=domain, limit=limit):
+                    self._directory.tell_lesson(domain, limit)
                 case LeaseExpired(lease=lease, holder=holder):
                     self._directory.dead_letter(self.address, f"{holder} never settled this lease", lease)
 

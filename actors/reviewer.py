@@ -41,6 +41,8 @@ class Reviewer(Agent):
         """Review the draft in ``content``."""
         brief = message.payload(Brief) if message.data else Brief(task="", subtask="", draft=message.content)
         prompt = self.settings.prompt.format(task=brief.task, subtask=brief.subtask, draft=as_data(message.content))
+        if brief.facts:
+            prompt += f"\n\nIt was run in a sandbox: {brief.facts}."
         occasion = Occasion(complexity=estimate(brief.subtask).score)
         if not self.settings.rubric:
             return await self.chat(prompt, returns=Review, reader=read_verdict, occasion=occasion)

@@ -114,9 +114,11 @@ class Supervisor(Actor):
                 self._child_failed(message)
             case ChildStopped():
                 self._gone(message)
-            case Reaffirmed():
+            case Reaffirmed() if message.agent in self._directory.mailboxes:
                 self._decide.on_reaffirmed(message.agent, message.role, message.steps)
                 self._go_on_routing()
+            case Reaffirmed():
+                return None  # the news that it is gone were quicker
             case RestartLater() if self._is_suspended(message.address):
                 self.tell(message.address, Restart())
             case RestartLater():
@@ -196,18 +198,20 @@ class Supervisor(Actor):
     def _gone(self, news: ChildStopped) -> None:
         self._decide.on_gone(news.address)
         self._go_on_routing()
-        if news.failed:
-            self._mourn(news)
-
-    def _mourn(self, news: ChildStopped) -> None:
-        """End the run of a workflow that was given up: it may have been too damaged to do so itself."""
         run = _run_at(news.address)
         if run is not None:
-            self._decide.on_run_ended(run)
-            error = f"its workflow failed too often: {news.reason}"
-            result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
-            self.tell(ids.DESK, RunEnded(run=run, result=result))
-            self.tell(ids.RECORDER, Forget(run=run))
+            self._decide.on_run_ended(run)  # its end may have been heard by an instance before this one
+            if news.failed:
+                self._mourn(run, news)
+
+    def _mourn(self, run: str, news: ChildStopped) -> None:
+        """End the run of a workflow that was given up, and its tasks: it may have been too damaged to do so itself."""
+        for step in self._decide.steps_of(run):
+            self._cancel_step(CancelStep(step=step))
+        error = f"its workflow failed too often: {news.reason}"
+        result = WorkflowResult(correlation_id=run, success=False, error=error, error_kind=ErrorKind.INTERNAL)
+        self.tell(ids.DESK, RunEnded(run=run, result=result))
+        self.tell(ids.RECORDER, Forget(run=run))
 
     def _run_ended(self, ended: RunEnded) -> None:
         self._decide.on_run_ended(ended.run)

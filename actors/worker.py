@@ -138,9 +138,8 @@ class Crew(Actor):
         return [worker for worker, mailbox in there.items() if worker not in busy and not mailbox.suspended]
 
     def _hire(self) -> str:
-        address = next(
-            place for place in map(f"{WORKER}{{}}".format, count()) if place not in self._directory.mailboxes
-        )
+        places = (f"{WORKER}{number}" for number in count())
+        address = next(place for place in places if place not in self._directory.mailboxes)
         self._hired.append(address)
         self.spawn(
             ActorSpec(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 OVER = "over"
 """Held by the mailbox of a run that has told its end: it is told once, whoever plays there then."""
-OWN = frozenset({"max_parallel", "run", "salvage"})
+OWN = frozenset({"checks", "max_parallel", "run", "salvage"})
 """What a subclass may define."""
 
 
@@ -65,6 +65,8 @@ class Workflow(Conversational):
 
     max_parallel: int | None = None
     """How many tasks of one run, and how many of its calls, may be under way at once; None: no bound."""
+    checks: frozenset[str] = frozenset()
+    """Roles whose answers are checks of what others did: they stand in no result, no sum and no event of a task."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -77,6 +79,7 @@ class Workflow(Conversational):
         self._began = 0.0
         self._deadline: float | None = None
         self._under_way: set[str] = set()
+        self._checking: set[str] = set()
         self._kept_back: deque[tuple[Talk, str, Step[Any]]] = deque()
         self._cancel_kind = ErrorKind.CANCELLED
         self._cancel_reason = "cancelled"
@@ -206,8 +209,11 @@ class Workflow(Conversational):
         """Keep tasks back while as many as are allowed are under way."""
         if request.kind != "ask":
             return True
-        about = getattr(request.options.get("data"), "subtask", request.content)
-        self.report("task.started", step=step, role=request.recipient, content=about)
+        if request.recipient in self.checks:
+            self._checking.add(step)
+        else:
+            about = getattr(request.options.get("data"), "subtask", request.content)
+            self.report("task.started", step=step, role=request.recipient, content=about)
         if self.max_parallel is not None and len(self._under_way) >= self.max_parallel:
             self._kept_back.append((talk, step, request))
             return False
@@ -232,6 +238,8 @@ class Workflow(Conversational):
     def answered(self, talk: Talk, result: TaskResult) -> None:
         """Book a task's result for the summary."""
         super().answered(talk, result)
+        if result.task_id in self._checking:
+            return
         self.results.append(result)
         event = "task.finished" if result.success else "task.failed"
         self.report(

@@ -98,12 +98,12 @@ def simulation_agreement(result):
 def simulation_speed(result):
     found = result["speed"]
     lines = [
-        "| workflows | calls | messages | wall s | CPU s | CPU ms a workflow | messages a CPU second | peak MB |",
-        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "| workflows | calls | messages | CPU s | CPU ms a workflow | messages a CPU second | peak MB |",
+        "|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for row in found["rows"]:
         cells = [f"{row[name]:,}" for name in ("workflows", "calls", "messages")]
-        cells += [f"{row['wall_s']:.2f}", f"{row['cpu_s']:.2f}", f"{row['cpu_ms_per_workflow']:.2f}"]
+        cells += [f"{row['cpu_s']:.2f}", f"{row['cpu_ms_per_workflow']:.2f}"]
         cells += [f"{row['messages_per_cpu_s']:,}", str(row["peak_mb"])]
         lines.append(f"| {' | '.join(cells)} |")
     bare = ", ".join(f"{rate:,} {way}" for way, rate in found["bare_messages_per_s"].items())
@@ -111,7 +111,7 @@ def simulation_speed(result):
 
 
 def spread(middle, ends):
-    return f"{middle:.3f}, {ends[0]:.3f} - {ends[1]:.3f}"
+    return f"{middle:.3f}" if ends[0] == ends[1] else f"{middle:.3f}, {ends[0]:.3f} - {ends[1]:.3f}"
 
 
 def limiter(result):

@@ -1,26 +1,31 @@
-"""What the gateway's machine is made of: its tables, the effects it answers with, and what it keeps of a call.
-
-``protocol/gateway.py`` decides over these; its shell ``actors/gateway.py`` performs the effects.
-"""
+"""What the gateway's machine is made of: its tables, the effects it answers with, and what it keeps of a call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil
+from math import ceil, inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputMode, Usage
+from protocol.errors import ErrorKind
+from protocol.policies import retry
 from protocol.policies.token_estimate import bound_messages
-from protocol.signals import Acquire, Amount, Answer, Cancel, Outcome, Perform, Reaffirm, Settle
+from protocol.signals import Acquire, Amount, Answer, Cancel, ChatResult, Outcome, Perform, Reaffirm, Settle
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from protocol.chat import ChatRequest
+    from protocol.circuit import Circuit
+    from protocol.policies.backoff import Backoff
     from protocol.policies.caller_pool import CallerPool
+    from protocol.policies.estimate_calibration import EstimateCalibration
     from protocol.policies.output_ladder import Dialect
-    from protocol.signals import ChatCall, ChatResult
+    from protocol.policies.retry_budget import RetryBudget
+    from protocol.signals import ChatCall
 
 
 class ModelInfo(Struct, frozen=True, kw_only=True):
@@ -149,10 +154,11 @@ Effect = AskLimiter | TellLimiter | Hire | Dispatch | AbortFlight | Lost | Dismi
 
 # --- state
 
-Stage = Literal["new", "waiting", "ready", "flying", "resting"]
+Stage = Literal["new", "parked", "waiting", "ready", "flying", "resting"]
 
 PLACE: dict[Stage, str] = {
     "new": "before the call was made",
+    "parked": "while the call waited for a provider that fails again and again",
     "waiting": "while the call waited for the rate limit",
     "ready": "while the call waited for a free caller",
     "flying": "during the call",
@@ -169,8 +175,10 @@ class Call:
         "attempts",
         "bad_responses",
         "call",
+        "circuit",
         "counts",
         "dialect",
+        "estimate",
         "execution_ms",
         "last",
         "model",
@@ -181,6 +189,7 @@ class Call:
         "retries",
         "since",
         "stage",
+        "throttled",
         "usage",
         "why",
     )
@@ -189,15 +198,15 @@ class Call:
     amount: Amount
     request: ChatRequest
 
-    def __init__(self, call: ChatCall, model: ModelInfo, pool: CallerPool, why: str = "") -> None:
-        self.call = call
-        self.model = model
-        self.why = why
+    def __init__(self, call: ChatCall, model: ModelInfo, pool: CallerPool, circuit: Circuit, why: str = "") -> None:
+        self.call, self.model, self.why = call, model, why
         self.pool = pool
+        self.circuit = circuit
         self.stage: Stage = "new"
         self.dialect: Dialect | None = None
         self.number = 0
-        self.attempts = self.retries = self.bad_responses = 0
+        self.attempts = self.retries = self.bad_responses = self.throttled = 0
+        self.estimate = 0  # input tokens as estimated, before calibration
         self.counts = True  # whether the next flight is an attempt, and not the same one asked differently
         self.since = self.queued = self.execution_ms = 0.0
         self.usage = Usage()
@@ -217,10 +226,25 @@ class Call:
 class Flight:
     """An HTTP call under way; *call* is None once nobody waits for it."""
 
-    __slots__ = ("aborted", "acquire", "call", "caller", "model", "pool", "request", "started")
+    __slots__ = (
+        "aborted",
+        "acquire",
+        "call",
+        "caller",
+        "circuit",
+        "estimate",
+        "model",
+        "passed",
+        "pool",
+        "request",
+        "started",
+    )
 
     def __init__(self, call: Call, caller: str, now: float) -> None:
         self.call: Call | None = call
+        self.circuit = call.circuit
+        self.estimate = call.estimate
+        self.passed = call.circuit.on_sent(now)
         self.caller = caller
         self.pool = call.pool
         self.acquire = call.acquire
@@ -248,15 +272,17 @@ def prompt_of(request: ChatRequest) -> tuple[ChatMessage, ...]:
     return (*request.messages, ChatMessage(role="system", content=bytes(request.schema.schema).decode()))
 
 
-def expected(call: ChatCall, request: ChatRequest, model: ModelInfo, estimate: Estimate) -> Amount:
-    """Return what *call* is expected to use: the estimated prompt with its schema, and the most it may answer.
+def expected(state: Call, estimate: Estimate, calibration: EstimateCalibration) -> Amount:
+    """Return what a call is expected to use: the estimated prompt with its schema, and the most it may answer.
 
-    Of money it is the most: a prompt never has more tokens than its bound, whatever the estimate says.
+    The estimate is kept as well as what calibration makes of it. Of money it is the most: a prompt never has more
+    tokens than its bound, whatever the estimate says.
     """
-    prompt = prompt_of(request)
-    output = OUTPUT_UNKNOWN if call.max_tokens is None else call.max_tokens
+    prompt, model, most = prompt_of(state.request), state.model, state.call.max_tokens
+    output = OUTPUT_UNKNOWN if most is None else most
     nano = None if model.price_in is None else model.most(bound_messages(prompt), output)
-    return Amount(input_tokens=estimate(prompt), output_tokens=output, nano_usd=nano)
+    state.estimate = estimate(prompt)
+    return Amount(input_tokens=calibration.reserve(model.key, state.estimate), output_tokens=output, nano_usd=nano)
 
 
 def wanted(state: Call, lease: str, domain: str, holder: str) -> Acquire:
@@ -284,6 +310,71 @@ def used(flight: Flight, result: Result, outcome: Outcome, estimate: Estimate) -
     return spent(flight, estimate) if outcome is Outcome.AMBIGUOUS else None
 
 
+def result_of(state: Call, reply: ChatReply | None, failure: CallFailure | None) -> ChatResult:
+    """Return how a call has ended, with the sums over its attempts."""
+    return ChatResult(
+        reply=reply,
+        failure=failure,
+        model=state.model.key,
+        why_model=state.why or None,
+        usage=state.usage,
+        cost=state.model.cost(state.usage) if state.attempts else 0,
+        attempts=state.attempts,
+        execution_time_ms=state.execution_ms,
+        queue_time_ms=state.queued * 1000.0,
+    )
+
+
+def perform(state: Call, reply_to: str, now: float) -> Perform:
+    """Return what the caller of a call that goes now is told."""
+    call = state.call
+    timeout = min(call.timeout, (inf if call.deadline is None else call.deadline) - now)
+    return Perform(call=state.acquire.lease, request=state.request, timeout=timeout, reply_to=reply_to)
+
+
+def next_try(
+    state: Call, failure: CallFailure, backoff: Backoff, budget: RetryBudget, now: float, roll: float
+) -> CallFailure | float | None:
+    """Count and return what comes after *failure*: seconds until the next attempt, or the last word on the call.
+
+    None: it goes back at once into the limiter's line, which waits out the 429 that it met; that is no retry.
+    """
+    call, deadline = state.call, inf if state.call.deadline is None else state.call.deadline
+    if retry.outcome_of(failure) is Outcome.THROTTLED:
+        if now + (failure.retry_after or 0.0) >= deadline:
+            return failure
+        state.throttled += 1
+        return None if retry.waits_out(failure, state.throttled - 1, call.max_retries) else failure
+    delay = backoff.delay(state.retries, roll, failure.retry_after)
+    if now + delay >= deadline or not retry.may_retry(failure, state.retries, call.max_retries, state.bad_responses):
+        return failure
+    if budget.try_take(now) > 0.0:
+        text = f"{failure.message}; not tried again, since the retries to {state.model.provider} are used up"
+        return replace(failure, message=text)
+    state.retries += 1
+    state.bad_responses += failure.kind is ErrorKind.BAD_RESPONSE
+    return delay
+
+
+def no_model(call: ChatCall, models: Iterable[str]) -> AnswerStep:
+    """Return the answer to a call whose model is none of *models*."""
+    text = f"no model is called {call.model!r} in the configuration; there are: {', '.join(models) or 'none'}"
+    return answer(call, ChatResult(failure=CallFailure(kind=ErrorKind.NOT_FOUND, message=text), cost=0))
+
+
+def too_late(state: Call) -> CallFailure:
+    """Return the failure of a call whose deadline has passed: where it was, and what its last attempt met."""
+    last = "" if state.last is None else f"; the last attempt failed: {state.last.message}"
+    return CallFailure(kind=ErrorKind.DEADLINE, message=f"the deadline passed {PLACE[state.stage]}{last}")
+
+
+def no_more(last: CallFailure | None, refusal: CallFailure) -> CallFailure:
+    """Return the last word on a call that its breaker refuses: what its own attempts have met says more than that."""
+    if last is None:
+        return refusal
+    return replace(last, message=f"{last.message}; not tried again, since too many calls end so")
+
+
 def answer(call: ChatCall, result: ChatResult) -> AnswerStep:
     """Return the effect that answers *call* with *result*."""
     return AnswerStep(
@@ -297,9 +388,13 @@ def spent(flight: Flight, estimate: Estimate) -> Usage:
     return Usage(input_tokens=tokens, exact=False)
 
 
-def settlement(flight: Flight, result: Result, outcome: Outcome, usage: Usage | None) -> Settle:
+def settlement(
+    flight: Flight, result: Result, outcome: Outcome, usage: Usage | None, headers: dict[str, str]
+) -> Settle:
     """Return the one settlement of the flight's lease."""
     lease = flight.acquire.lease
     if isinstance(result, CallFailure):
-        return Settle(lease=lease, outcome=outcome, retry_after=result.retry_after)
-    return Settle(lease=lease, outcome=outcome, usage=usage, nano_usd=flight.model.cost(usage or Usage()) or 0)
+        kind = None if flight.call is None else result.kind
+        return Settle(lease=lease, outcome=outcome, retry_after=result.retry_after, headers=headers, kind=kind)
+    cost = flight.model.cost(usage or Usage()) or 0
+    return Settle(lease=lease, outcome=outcome, usage=usage, nano_usd=cost, headers=headers)

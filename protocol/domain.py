@@ -1,34 +1,35 @@
-"""A domain: what a vendor counts by, a key or one model of it. Its meters, who waits, and until when it is blocked.
+"""A domain: what a vendor counts by, a key or one model of it. Its meters, its pace, and who waits.
 
-The seams for what adapts to a provider: :meth:`Domain.set_rate`, ``concurrency``, ``blocked_until`` with ``epoch``, and
-:meth:`Domain.block`. ``protocol/limiter.py`` decides over domains.
+The meters keep what is configured, whatever comes; the pace (``protocol/pace.py``) is what the provider has taught, and
+never faster. ``protocol/limiter.py`` decides over domains.
 """
 
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from protocol.line import Costs, Line
-from protocol.policies.backoff import Backoff
+from protocol.line import Costs, Line, Waiter
+from protocol.pace import LearnedLimit, Pace, Ticket
 from protocol.policies.deadlines import Deadlines
 from protocol.policies.quota import Quota
-from protocol.policies.token_bucket import TICK, TokenBucket, per_minute
-from protocol.signals import Outcome
+from protocol.policies.token_bucket import TokenBucket, per_minute
+from protocol.signals import Granted, Outcome, Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from protocol.signals import Settle
 
+GRACE = 30.0
+"""Seconds after its call's deadline that a lease may still be settled; then it counts as ambiguous."""
 TOKEN_BURST = 0.1
 """The share of a minute's tokens that may go at once: vendors enforce within seconds (wire.md 6.1)."""
-BLOCK = Backoff(base=1.0, factor=2.0, cap=30.0)
-"""How long a domain is blocked by a 429 that says no time: 1 s, twice as long after each block without a success."""
 RATES = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute")
 """The key of each rate's limit, by its index in :data:`~protocol.line.Costs`."""
+NOTHING: Costs = (0, 0, 0, 0)
 AGEING = 60.0
 """Seconds in which a waiting class rises by one."""
 
@@ -49,63 +50,55 @@ class DomainLimits(Struct, frozen=True, kw_only=True):
     ageing: float = AGEING
 
 
-class Domain:
-    """One domain: its meters, its line, what is in flight, and until when it is blocked."""
+class Learned(Struct, frozen=True, kw_only=True):
+    """How a domain stands with its provider: what is known of its limits, and what that makes of it at this instant.
 
-    __slots__ = (
-        "blocked_until",
-        "blocks",
-        "concurrency",
-        "epoch",
-        "expiries",
-        "in_flight",
-        "line",
-        "meters",
-        "name",
-        "requests",
-        "wake_at",
-    )
+    ``blocked`` is the seconds until a 429 lets a probe go, 0 for none; ``throttled`` counts 429s, ``concurrency`` is
+    None where nothing bounds the calls in flight.
+    """
+
+    domain: str
+    limits: tuple[LearnedLimit, ...]
+    concurrency: int | None
+    blocked: float
+    throttled: int
+
+
+class Domain:
+    """One domain: its meters, its pace, its line, and what is in flight."""
+
+    __slots__ = ("expiries", "in_flight", "line", "meters", "name", "pace", "wake_at")
 
     def __init__(
         self, name: str, limits: DomainLimits, weights: Mapping[str, float], *, empty_at: float | None
     ) -> None:
         """Start with full meters, or after a restart at *empty_at* with none that may be used at once."""
         self.name = name
-        self.requests = _request_bucket(limits, empty_at)
-        self.meters = _meters(limits, self.requests, empty_at)
-        self.concurrency = inf if limits.concurrency is None else limits.concurrency
+        self.meters = _meters(limits, empty_at)
+        paced = {index: (rate / 60.0, float(burst)) for index, rate, burst in _rates(limits)}
+        self.pace = Pace(paced, inf if limits.concurrency is None else limits.concurrency, empty_at=empty_at)
         self.line = Line(limits.ageing, weights)
         self.expiries = Deadlines()
         self.in_flight = 0
-        self.blocked_until = -inf
-        self.blocks = 0
-        self.epoch = 0
         self.wake_at: float | None = None
 
-    # --- seams
+    # --- what the provider has taught
 
-    def set_rate(self, per_second: float, now: float) -> None:
-        """Let *per_second* requests go from *now* on; where none were limited, one at a time."""
-        if self.requests is None:
-            self.requests = TokenBucket(rate=per_second, burst=1.0, limit=inf, tat=now)
-            self.meters = ((0, self.requests), *self.meters)
-        else:
-            self.requests.retune(per_second, now)
+    @property
+    def blocked_until(self) -> float:
+        """Until when a 429 lets nobody go."""
+        return self.pace.blocked_until
 
-    def block(self, now: float, hint: float | None, *, first: bool) -> None:
-        """Let the whole domain wait for *hint* seconds, or by backoff; at the end one probe goes, not a burst.
-
-        Only the *first* failure of an epoch starts a new one; a later one of the same storm can but name a later end.
-        """
-        if hint is None and not first:
-            return
-        until = now + (BLOCK.ceiling(self.blocks) if hint is None else hint)
-        self.blocked_until = max(self.blocked_until, until)
-        if first:
-            self.blocks += 1
-            self.epoch += 1
-        if self.requests is not None:
-            self.requests.drain(self.blocked_until, leave=1.0)
+    def learned(self, now: float) -> Learned:
+        """Say what is known of the limits, and how the domain stands at *now*."""
+        most = self.pace.concurrency
+        return Learned(
+            domain=self.name,
+            limits=self.pace.learned(),
+            concurrency=None if most == inf else int(most),
+            blocked=max(0.0, self.blocked_until - now),
+            throttled=self.pace.throttled,
+        )
 
     # --- all or nothing
 
@@ -115,28 +108,42 @@ class Domain:
 
     def wait(self, costs: Costs, now: float) -> float:
         """Return the seconds until *costs* could be taken together; infinity when only a settlement can tell."""
-        if self.in_flight >= self.concurrency:
+        if self.in_flight >= self.pace.concurrency:
             return inf
-        wait = max(0.0, self.blocked_until - now)
+        wait = self.pace.wait(costs, now)
         for index, meter in self.meters:
             wait = max(wait, meter.wait(costs[index], now))
         return wait
 
     def obstacle(self, costs: Costs, now: float) -> str:
         """Return the name of what a call with *costs* waits for longest."""
-        if self.in_flight >= self.concurrency:
+        if self.in_flight >= self.pace.concurrency:
             return "concurrency"
-        waits = {"blocked": self.blocked_until - now + 2 * TICK}  # a block drains the requests to the same instant
+        waits = {"blocked": self.blocked_until - now}
+        for index, rate in self.pace.rates.items():
+            waits["blocked" if rate.probing else RATES[index]] = rate.wait(now, costs[index])
         for index, meter in self.meters:
             name = "requests_per_day" if isinstance(meter, Quota) else RATES[index]
-            waits[name] = meter.wait(costs[index], now)
+            waits[name] = max(waits.get(name, 0.0), meter.wait(costs[index], now))
         return max(waits, key=waits.__getitem__)
 
-    def take(self, costs: Costs, now: float) -> None:
+    def take(self, costs: Costs, now: float) -> Ticket:
         """Take *costs* from every meter, and one place in flight."""
         self.in_flight += 1
         for index, meter in self.meters:
             meter.take(costs[index], now)
+        return self.pace.on_granted(costs, now)
+
+    def adopt(self, costs: Costs, now: float) -> Ticket:
+        """Take over a call under way, which an earlier life has charged.
+
+        What it owes beyond what an empty bucket forgets is charged again.
+        """
+        self.in_flight += 1
+        for index, meter in self.meters:
+            if isinstance(meter, TokenBucket) and costs[index] > meter.burst:
+                meter.take(costs[index] - meter.burst, now)
+        return self.pace.on_granted(NOTHING, now)
 
     def correct(self, costs: Costs, real: Costs, now: float) -> None:
         """Turn what was taken for *costs* into what *real* would have taken."""
@@ -147,45 +154,39 @@ class Domain:
             elif surplus < 0:
                 meter.take(-surplus, now)
 
-    def charge_debt(self, costs: Costs, now: float) -> None:
-        """Charge what a call under way owes beyond what an empty bucket forgets."""
-        for index, meter in self.meters:
-            if isinstance(meter, TokenBucket) and costs[index] > meter.burst:
-                meter.take(costs[index] - meter.burst, now)
+
+def _rates(limits: DomainLimits) -> Iterator[tuple[int, float, float]]:
+    """Yield each limit by the minute: its index in :data:`~protocol.line.Costs`, units per minute, and at once."""
+    if limits.requests_per_minute is not None:
+        yield 0, limits.requests_per_minute, limits.burst
+    tokens = (limits.tokens_per_minute, limits.input_tokens_per_minute, limits.output_tokens_per_minute)
+    for index, rate in enumerate(tokens, 1):
+        if rate is not None:
+            yield index, rate, max(2.0, rate * TOKEN_BURST)
 
 
-def _request_bucket(limits: DomainLimits, empty_at: float | None) -> TokenBucket | None:
-    if limits.requests_per_minute is None:
-        return None
-    bucket = per_minute(limits.requests_per_minute, limits.burst)
-    if empty_at is not None:
-        bucket.drain(empty_at)
-    return bucket
-
-
-def _meters(
-    limits: DomainLimits, requests: TokenBucket | None, empty_at: float | None
-) -> tuple[tuple[int, TokenBucket | Quota], ...]:
+def _meters(limits: DomainLimits, empty_at: float | None) -> tuple[tuple[int, TokenBucket | Quota], ...]:
     """Return a meter for everything that is limited, with its index in :data:`~protocol.line.Costs`."""
-    meters: list[tuple[int, TokenBucket | Quota]] = [] if requests is None else [(0, requests)]
+    meters: list[tuple[int, TokenBucket | Quota]] = []
+    for index, rate, burst in _rates(limits):
+        bucket = per_minute(rate, burst)
+        if empty_at is not None:
+            bucket.drain(empty_at)
+        meters.append((index, bucket))
     if limits.requests_per_day is not None:
         quota = Quota(limits.requests_per_day)
         if empty_at is not None:
             quota.spread(empty_at)
         meters.append((0, quota))
-    rates = (limits.tokens_per_minute, limits.input_tokens_per_minute, limits.output_tokens_per_minute)
-    for index, rate in enumerate(rates, 1):
-        if rate is not None:
-            bucket = per_minute(rate, max(2.0, rate * TOKEN_BURST))
-            if empty_at is not None:
-                bucket.drain(empty_at)
-            meters.append((index, bucket))
     return tuple(meters)
 
 
 # --- what a call takes
 
-NOTHING: Costs = (0, 0, 0, 0)
+
+def less(costs: Costs, real: Costs) -> Costs:
+    """Return how much less than *costs* the *real* ones are."""
+    return costs[0] - real[0], costs[1] - real[1], costs[2] - real[2], costs[3] - real[3]
 
 
 def real_costs(costs: Costs, settle: Settle) -> Costs:
@@ -213,3 +214,53 @@ def real_money(settle: Settle) -> int | None:
             return None
         case _:
             return 0
+
+
+# --- effects of the limiter
+
+
+class Reply(NamedTuple):
+    """Send *message* to the address *to*."""
+
+    to: str
+    message: Granted | Refused
+
+
+class Wake(NamedTuple):
+    """Set the one timer of *domain*, in place of the old one: ``on_wake`` after *after* seconds. None unsets it."""
+
+    domain: str
+    after: float | None
+
+
+class Ignored(NamedTuple):
+    """A settlement of a lease that is not held: settled already, or never granted. Nothing was booked."""
+
+    lease: str
+    reason: str
+
+
+class LeaseExpired(NamedTuple):
+    """*holder* has not settled a lease :data:`GRACE` seconds after its deadline; what it reserved counts as spent."""
+
+    lease: str
+    holder: str
+
+
+class Learnt(NamedTuple):
+    """The provider of *domain* has taught a limit that was not known, or was thought higher."""
+
+    domain: str
+    limit: LearnedLimit
+
+
+Effect = Reply | Wake | Ignored | LeaseExpired | Learnt
+
+
+class Lease(NamedTuple):
+    """A lease that is held: in which domain, by whom, and what was taken for it."""
+
+    domain: Domain
+    waiter: Waiter
+    costs: Costs
+    ticket: Ticket

@@ -43,10 +43,11 @@ class ErrorKind(StrEnum):
     # what came back, or what was asked
     INVALID_OUTPUT = "invalid_output"
     TOO_LARGE = "too_large"
-    # the limiter and the budget
+    # the limiter, the budget and the breaker
     NEVER_FITS = "never_fits"
     BUDGET = "budget"
     DEADLINE = "deadline"
+    CIRCUIT_OPEN = "circuit_open"
     # the actor system
     NO_SUCH_ROLE = "no_such_role"
     CIRCLE = "circle"

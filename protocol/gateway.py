@@ -1,15 +1,17 @@
 """The gateway's decisions: a model call from request to answer. Partner of ``actors/gateway.py``.
 
 Every call is answered exactly once, in whatever order things happen; every lease is settled or cancelled exactly once.
-A call is in one of four stages, and its deadline or a cancel may end it in any of them:
+A call is in one of five stages, and its deadline or a cancel may end it in any of them:
 
 ======== ============================== =================================================
 stage    waits for                      then
 ======== ============================== =================================================
+parked   a breaker that is open         waiting; or answered, when that takes too long
 waiting  the limiter's grant            ready
 ready    a free caller of the provider  flying
 flying   the caller's report            answered; or resting, to be tried again; or
-                                        waiting, when the failure has taught how to ask
+                                        waiting, when the failure has taught how to ask,
+                                        or was a 429, which the limiter waits out
 resting  the end of the backoff, with   waiting, for a new lease
          neither caller nor lease
 ======== ============================== =================================================
@@ -20,13 +22,10 @@ reported, or counts as lost.
 
 from __future__ import annotations
 
-from math import inf
 from typing import TYPE_CHECKING
 
-from protocol import ids
+from protocol import calls, ids
 from protocol.calls import (
-    PLACE,
-    UNWEIGHED,
     AbortFlight,
     AskLimiter,
     Call,
@@ -41,28 +40,21 @@ from protocol.calls import (
     ProviderInfo,
     TellLimiter,
     Unset,
-    answer,
-    expected,
-    settlement,
-    spent,
-    used,
-    wanted,
 )
 from protocol.chat import CallFailure, ChatReply
+from protocol.circuit import Circuits
 from protocol.errors import ErrorKind
 from protocol.ladder import Ladder
 from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
+from protocol.policies.estimate_calibration import EstimateCalibration
 from protocol.policies.output_ladder import Dialect, learn, render
 from protocol.policies.token_bucket import TICK
 from protocol.signals import (
     Cancel,
     CancelStep,
     ChatCall,
-    ChatResult,
-    Graded,
     Granted,
-    Perform,
     Performed,
     Reaffirm,
     Refused,
@@ -95,14 +87,15 @@ class Gateway:
         router: Router | None = None,
         address: str = ids.GATEWAY,
     ) -> None:
-        self._models = models
-        self._ladder = Ladder(models, router)
+        self.ladder = Ladder(models, router)
         self._providers = providers
         self._backoff = backoff
         self._estimate = estimate
         self._address = address
         self._dialects = {key: Dialect(output=model.output) for key, model in models.items()}
         self._pools = {key: CallerPool(key, provider.callers) for key, provider in providers.items()}
+        self._circuits = Circuits()
+        self._calibration = EstimateCalibration()
         self._calls: dict[str, Call] = {}
         self._flights: dict[str, Flight] = {}
 
@@ -113,23 +106,17 @@ class Gateway:
         if call.step in self._calls:
             self._calls[call.step].call = call
             return []
-        model, why = self._ladder.pick(call)
+        model, why = self.ladder.pick(call)
         if model is None:
-            known = ", ".join(self._models) or "none"
-            text = f"no model is called {call.model!r} in the configuration; there are: {known}"
-            return [answer(call, ChatResult(failure=CallFailure(kind=ErrorKind.NOT_FOUND, message=text), cost=0))]
-        state = self._calls[call.step] = Call(call, model, self._pools[model.provider], why)
+            return [calls.no_model(call, self.ladder.models)]
+        circuit = self._circuits.of(model.key, f"{model.provider}/{model.name}")
+        state = self._calls[call.step] = Call(call, model, self._pools[model.provider], circuit, why)
         if state.late(now):
             return self._give_up(state, now)
         effects: list[Effect] = self._acquire(state, now)
-        if call.deadline is not None:
+        if call.deadline is not None and call.step in self._calls:
             effects.append(Later(f"deadline:{call.step}", call.deadline - now))
         return effects
-
-    def on_graded(self, graded: Graded) -> list[Effect]:
-        """Learn what became of a draft."""
-        self._ladder.on_graded(graded)
-        return []
 
     def on_granted(self, granted: Granted, now: float) -> list[Effect]:
         """The call may go as soon as a caller is free. A lease that nobody waits for is returned at once."""
@@ -160,9 +147,8 @@ class Gateway:
         if flight.aborted and isinstance(result, CallFailure):
             result = CallFailure(kind=ErrorKind.TIMEOUT, message=result.message)
         flight.pool.free(flight.caller)
-        effects: list[Effect] = [Unset(f"attempt:{performed.call}")]
-        effects += self._landed(flight, result, performed.elapsed_ms, now, roll)
-        return effects + self._staff(flight.pool, now)
+        landed = self._landed(flight, result, now, roll, performed)
+        return [Unset(f"attempt:{performed.call}"), *landed, *self._staff(flight.pool, now)]
 
     def on_cancel(self, cancel: CancelStep, now: float) -> list[Effect]:
         """Nobody waits for the step: end it wherever it is, without an answer."""
@@ -178,9 +164,8 @@ class Gateway:
             return self._abort(flight)
         flight.pool.lose(flight.caller)
         failure = CallFailure(kind=ErrorKind.TIMEOUT, message=f"{flight.caller} did not come back from the call")
-        effects: list[Effect] = [Lost(flight.caller, lease)]
-        effects += self._landed(flight, failure, (now - flight.started) * 1000.0, now, roll)
-        return effects + self._staff(flight.pool, now)
+        landed = self._landed(flight, failure, now, roll)
+        return [Lost(flight.caller, lease), *landed, *self._staff(flight.pool, now)]
 
     def on_retry_due(self, step: str, now: float) -> list[Effect]:
         """The backoff is over: ask for a new lease."""
@@ -193,9 +178,9 @@ class Gateway:
         if state is None or state.call.deadline is None:
             return []
         left = state.call.deadline - now
-        if left >= TICK:  # a joining call has moved it; what is less comes of rounding, and a timer of 0 would follow
-            return [Later(f"deadline:{step}", left)]
-        return self._give_up(state, now)
+        if left < TICK:  # less comes of rounding, and a timer of 0 s would follow
+            return self._give_up(state, now)
+        return [Later(f"deadline:{step}", left)]
 
     def on_timer(self, key: str, now: float, roll: float) -> list[Effect]:
         """The timer *key* has fired."""
@@ -205,6 +190,8 @@ class Gateway:
                 return self.on_attempt_timeout(which, now, roll)
             case "retry":
                 return self.on_retry_due(which, now)
+            case "circuit":
+                return self._release(which, now)
             case _:
                 return self.on_deadline(which, now)
 
@@ -217,7 +204,7 @@ class Gateway:
         for lease, flight in [pair for pair in self._flights.items() if pair[1].caller == address]:
             failure = CallFailure(kind=ErrorKind.CONNECTION, message=f"{address} failed during the call")
             effects.append(Unset(f"attempt:{lease}"))
-            effects += self._landed(flight, failure, (now - flight.started) * 1000.0, now, roll)
+            effects += self._landed(flight, failure, now, roll)
         return effects + self._staff(pool, now)
 
     def on_caller_back(self, address: str, now: float) -> list[Effect]:
@@ -243,11 +230,14 @@ class Gateway:
     # --- from stage to stage
 
     def _acquire(self, state: Call, now: float) -> list[Effect]:
-        call, dialect = state.call, self._dialects[state.model.key]
+        """Ask for a lease, unless the breaker is in the way."""
+        if not state.circuit.lets_go(now):
+            return self._park(state, now)
+        dialect = self._dialects[state.model.key]
         if state.dialect is not dialect:
-            state.dialect, state.request = dialect, render(call, state.model.name, dialect)
+            state.dialect, state.request = dialect, render(state.call, state.model.name, dialect)
             weighed = self._providers[state.model.provider].weighed
-            state.amount = expected(call, state.request, state.model, self._estimate) if weighed else UNWEIGHED
+            state.amount = calls.expected(state, self._estimate, self._calibration) if weighed else calls.UNWEIGHED
         state.stage, state.since = "waiting", now
         return [self._ask(state)]
 
@@ -258,8 +248,30 @@ class Gateway:
         while f"{call.step}#{state.number}" in self._flights:
             state.number += 1
         domain = self._providers[state.model.provider].domain_of(state.model.key)
-        state.acquire = wanted(state, f"{call.step}#{state.number}", domain, self._address)
+        state.acquire = calls.wanted(state, f"{call.step}#{state.number}", domain, self._address)
         return AskLimiter(state.acquire)
+
+    def _park(self, state: Call, now: float) -> list[Effect]:
+        """Let a call wait for its breaker, or refuse it."""
+        failure = state.circuit.park(state.call.step, state.call.deadline, now)
+        if failure is not None:
+            return self._end(state, failure=calls.no_more(state.last, failure))
+        state.stage = "parked"
+        return self._watch(state.model.key, now)
+
+    def _watch(self, model: str, now: float) -> list[Effect]:
+        due = self._circuits[model].due(now)
+        return [] if due is None else [Later(f"circuit:{model}", due)]
+
+    def _release(self, model: str, now: float) -> list[Effect]:
+        """A breaker may have changed: let go who may, refuse who would wait too long."""
+        free, refused = self._circuits[model].release(now)
+        effects: list[Effect] = []
+        for state, failure in [(self._calls[step], failure) for step, failure in refused]:
+            effects += self._end(state, failure=calls.no_more(state.last, failure))
+        for step in free:
+            effects += self._acquire(self._calls[step], now)
+        return effects + self._watch(model, now)
 
     def _staff(self, pool: CallerPool, now: float) -> list[Effect]:
         """Give free callers to the steps that wait for one."""
@@ -268,6 +280,9 @@ class Gateway:
             state = self._calls[step]
             if state.late(now):
                 effects += self._give_up(state, now)
+                continue
+            if not state.circuit.lets_go(now):
+                effects += [*self._withdraw(state, now), *self._park(state, now)]
                 continue
             seat = pool.take()
             if seat is None:
@@ -279,35 +294,47 @@ class Gateway:
         return effects
 
     def _dispatch(self, state: Call, caller: str, now: float) -> list[Effect]:
-        call, lease = state.call, state.acquire.lease
+        lease = state.acquire.lease
         state.queue_until(now)
         state.stage = "flying"
         state.attempts += state.counts
         state.counts = True
         self._flights[lease] = Flight(state, caller, now)
-        timeout = min(call.timeout, (inf if call.deadline is None else call.deadline) - now)
-        perform = Perform(call=lease, request=state.request, timeout=timeout, reply_to=self._address)
-        return [Dispatch(caller, perform), Later(f"attempt:{lease}", timeout * 1.05 + 0.25)]
+        perform = calls.perform(state, self._address, now)
+        return [Dispatch(caller, perform), Later(f"attempt:{lease}", perform.timeout * 1.05 + 0.25)]
 
-    def _landed(self, flight: Flight, result: Result, elapsed_ms: float, now: float, roll: float) -> list[Effect]:
+    def _landed(
+        self, flight: Flight, result: Result, now: float, roll: float, performed: Performed | None = None
+    ) -> list[Effect]:
         """Settle the lease of a flight that is over, and go on with its call if there is still one."""
         lease, state = flight.acquire.lease, flight.call
         del self._flights[lease]
         outcome = retry.outcome_of(result)
-        usage = used(flight, result, outcome, self._estimate)
-        effects: list[Effect] = [TellLimiter(settlement(flight, result, outcome, usage))]
-        if state is None:
-            return effects
-        state.execution_ms += elapsed_ms
-        if usage is not None:
-            state.usage += usage
+        usage = calls.used(flight, result, outcome, self._estimate)
+        headers = {} if performed is None else performed.headers
+        effects: list[Effect] = [TellLimiter(calls.settlement(flight, result, outcome, usage, headers))]
+        self._learn(flight, result, now, roll)
+        if state is not None:
+            state.execution_ms += (now - flight.started) * 1000.0 if performed is None else performed.elapsed_ms
+            if usage is not None:
+                state.usage += usage
+            if isinstance(result, ChatReply):
+                failure = retry.verdict(result, structured=state.call.schema is not None)
+                effects += self._end(state, reply=None if failure else result, failure=failure)
+            else:
+                effects += self._failed(state, flight, result, now, roll)
+        return effects + self._release(flight.model.key, now)
+
+    def _learn(self, flight: Flight, result: Result, now: float, roll: float) -> None:
+        """Tell breaker, retry budget and calibration how a flight has ended."""
+        flight.circuit.on_end(flight.passed, result, now, roll, awaited=flight.call is not None)
         if isinstance(result, ChatReply):
-            failure = retry.verdict(result, structured=state.call.schema is not None)
-            return effects + (self._end(state, reply=result) if failure is None else self._end(state, failure=failure))
-        return effects + self._failed(state, flight, result, now, roll)
+            self._circuits.budget(flight.model.provider).on_success(now)
+            if result.usage is not None and result.usage.exact:
+                self._calibration.learn(flight.model.key, flight.estimate, result.usage.input_tokens)
 
     def _failed(self, state: Call, flight: Flight, failure: CallFailure, now: float, roll: float) -> list[Effect]:
-        """Ask differently, try again later, or fail."""
+        """Ask differently, wait out a 429, try again later, or fail."""
         state.last, state.stage = failure, "resting"
         if state.late(now):
             return self._give_up(state, now)
@@ -316,43 +343,21 @@ class Gateway:
             self._dialects[state.model.key] = learned
             state.counts = False
             return self._acquire(state, now)
-        delay = self._delay(state, failure, now, roll)
-        if delay is None:
-            return self._end(state, failure=failure)
-        state.retries += 1
-        state.bad_responses += failure.kind is ErrorKind.BAD_RESPONSE
-        return [Later(f"retry:{state.call.step}", delay)]
-
-    def _delay(self, state: Call, failure: CallFailure, now: float, roll: float) -> float | None:
-        """Return the seconds until the next attempt, None when there is none."""
-        call = state.call
-        if not retry.may_retry(failure, state.retries, call.max_retries, state.bad_responses):
-            return None
-        delay = self._backoff.delay(state.retries, roll, failure.retry_after)
-        return delay if call.deadline is None or now + delay < call.deadline else None
+        budget = self._circuits.budget(state.model.provider)
+        after = calls.next_try(state, failure, self._backoff, budget, now, roll)
+        if isinstance(after, CallFailure):
+            return self._end(state, failure=after)
+        return self._acquire(state, now) if after is None else [Later(f"retry:{state.call.step}", after)]
 
     # --- how a call ends
 
     def _give_up(self, state: Call, now: float) -> list[Effect]:
         """Answer that the deadline has passed, after leaving the stage the call is in."""
-        last = "" if state.last is None else f"; the last attempt failed: {state.last.message}"
-        text = f"the deadline passed {PLACE[state.stage]}{last}"
-        effects = self._withdraw(state, now)
-        return effects + self._end(state, failure=CallFailure(kind=ErrorKind.DEADLINE, message=text))
+        failure = calls.too_late(state)
+        return [*self._withdraw(state, now), *self._end(state, failure=failure)]
 
     def _end(self, state: Call, *, reply: ChatReply | None = None, failure: CallFailure | None = None) -> list[Effect]:
-        result = ChatResult(
-            reply=reply,
-            failure=failure,
-            model=state.model.key,
-            why_model=state.why or None,
-            usage=state.usage,
-            cost=state.model.cost(state.usage) if state.attempts else 0,
-            attempts=state.attempts,
-            execution_time_ms=state.execution_ms,
-            queue_time_ms=state.queued * 1000.0,
-        )
-        return [*self._forget(state), answer(state.call, result)]
+        return [*self._forget(state), calls.answer(state.call, calls.result_of(state, reply, failure))]
 
     def _forget(self, state: Call) -> list[Effect]:
         self._calls.pop(state.call.step, None)
@@ -369,8 +374,11 @@ class Gateway:
                 flight = self._flights[state.acquire.lease]
                 flight.call = None
                 state.execution_ms += (now - flight.started) * 1000.0
-                state.usage += spent(flight, self._estimate)
+                state.usage += calls.spent(flight, self._estimate)
                 return [] if flight.aborted else self._abort(flight)
+            case "parked":
+                state.circuit.leave(state.call.step)
+                return []
             case "resting":
                 return [Unset(f"retry:{state.call.step}")]
             case _:  # "new": nothing is held yet

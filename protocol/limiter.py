@@ -20,71 +20,46 @@ unsent      everything comes back                            comes back       so
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from protocol import ids
-from protocol.domain import NOTHING, Domain, DomainLimits, real_costs, real_money
+from protocol.domain import (
+    GRACE,
+    NOTHING,
+    Domain,
+    DomainLimits,
+    Effect,
+    Ignored,
+    Learnt,
+    Lease,
+    LeaseExpired,
+    Reply,
+    Wake,
+    less,
+    real_costs,
+    real_money,
+)
 from protocol.errors import ErrorKind
-from protocol.line import Costs, Waiter, costs_of, share
+from protocol.line import Waiter, costs_of, share
 from protocol.policies.budget import Budget, Verdict
 from protocol.policies.token_bucket import TICK
-from protocol.signals import Acquire, Allow, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
+from protocol.signals import Acquire, Allow, Cancel, Granted, Reaffirm, Refused, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["DomainLimits", "Effect", "Ignored", "LeaseExpired", "Limiter", "Reply", "Wake"]
+    from protocol.domain import Learned
+    from protocol.line import Costs
+
+__all__ = ["GRACE", "DomainLimits", "Effect", "Ignored", "Learnt", "LeaseExpired", "Limiter", "Reply", "Wake"]
 
 RECOVERY = 1.0
 """Seconds after a restart in which nothing is granted, where nobody knows who holds leases."""
 PATIENCE = 120.0
-"""A domain blocked for longer than this many seconds refuses instead of letting wait."""
-GRACE = 30.0
-"""Seconds after its call's deadline that a lease may still be settled; then it counts as ambiguous."""
+"""A domain blocked for longer than this many seconds, or that long by one 429 after another, refuses who waits."""
 MOST_AT_ONCE = 500
 """How many waiters are answered in one turn; the others wait for a timer of a microsecond, so that no turn is long."""
 NANO = 1_000_000_000
-
-
-# --- effects
-
-
-class Reply(NamedTuple):
-    """Send *message* to the address *to*."""
-
-    to: str
-    message: Granted | Refused
-
-
-class Wake(NamedTuple):
-    """Set the one timer of *domain*, in place of the old one: ``on_wake`` after *after* seconds. None unsets it."""
-
-    domain: str
-    after: float | None
-
-
-class Ignored(NamedTuple):
-    """A settlement of a lease that is not held: settled already, or never granted. Nothing was booked."""
-
-    lease: str
-    reason: str
-
-
-class LeaseExpired(NamedTuple):
-    """*holder* has not settled a lease :data:`GRACE` seconds after its deadline; what it reserved counts as spent."""
-
-    lease: str
-    holder: str
-
-
-Effect = Reply | Wake | Ignored | LeaseExpired
-
-
-class _Lease(NamedTuple):
-    domain: Domain
-    waiter: Waiter
-    costs: Costs
-    epoch: int
 
 
 class Limiter:
@@ -110,7 +85,7 @@ class Limiter:
         self._awaited = set() if fresh else self._budget.holders()
         self._recovered_at = -inf if fresh else inf
         self._domains: dict[str, Domain] = {}
-        self._leases: dict[str, _Lease] = {}
+        self._leases: dict[str, Lease] = {}
         self._short: set[str] = set()  # domains whose head waits for money that others have reserved
 
     # --- what comes in
@@ -130,25 +105,24 @@ class Limiter:
             self._set_timer(domain, request.deadline, now, effects)
         return effects
 
-    def on_settle(self, settle: Settle, now: float) -> list[Effect]:
-        """Take the lease back, book what was really used, and serve who waits."""
+    def on_settle(self, settle: Settle, now: float, roll: float = 0.0) -> list[Effect]:
+        """Take the lease back, book what was really used, learn, and serve who waits. *roll* is a die in [0, 1)."""
         booked = self._budget.settle(settle.lease, real_money(settle))
         lease = self._leases.pop(settle.lease, None)
         if lease is None:
             return self._settle_unknown(settle.lease, now, booked=booked)
-        domain = lease.domain
-        self._take_back(lease, real_costs(lease.costs, settle), now)
-        if settle.outcome is Outcome.SUCCESS:
-            domain.blocks = 0
-        elif settle.outcome is Outcome.THROTTLED:
-            domain.block(now, settle.retry_after, first=lease.epoch == domain.epoch)
-        return self._serve_after(settle.lease, now, domain)
+        domain, real = lease.domain, real_costs(lease.costs, settle)
+        domain.pace.on_settled(lease.ticket, settle, less(lease.costs, real), now, roll, domain.in_flight)
+        self._take_back(lease, real, now)
+        lessons = [Learnt(domain.name, limit) for limit in domain.pace.lessons()]
+        return [*lessons, *self._serve_after(settle.lease, now, domain)]
 
     def on_cancel(self, cancel: Cancel, now: float) -> list[Effect]:
         """Forget the waiting request, or take the lease back unused. A lease nobody knows is as good as cancelled."""
         booked = self._budget.settle(cancel.lease, 0)
         lease = self._leases.pop(cancel.lease, None)
         if lease is not None:
+            lease.domain.pace.on_unused(lease.ticket, now)
             self._take_back(lease, NOTHING, now)
             return self._serve_after(cancel.lease, now, lease.domain)
         effects = self._leave(cancel.lease, now) or []
@@ -157,19 +131,17 @@ class Limiter:
     def on_reaffirm(self, reaffirm: Reaffirm, now: float) -> list[Effect]:
         """Book the leases that a holder holds, after a restart of either; grants begin when all holders have done so.
 
-        What it does not name it does not hold: that was an instance before it. The limiter before has charged them; of
-        a call larger than the burst the debt is charged again.
+        The limiter before has charged them; of a call larger than the burst the debt is charged again.
         """
-        self._write_off(reaffirm.holder, {request.lease for request in reaffirm.leases}, now)
+        if reaffirm.replaced:
+            self._write_off(reaffirm.holder, now)
         for request in reaffirm.leases:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
                 domain.line.remove(request.lease, now)
-                lease = _Lease(domain, Waiter(request, now), costs_of(request.amount), domain.epoch)
-                domain.line.adopt(lease.waiter)
-                domain.in_flight += 1
-                domain.charge_debt(lease.costs, now)
-                self._hold(lease)
+                waiter, costs = Waiter(request, now), costs_of(request.amount)
+                domain.line.adopt(waiter)
+                self._hold(Lease(domain, waiter, costs, domain.adopt(costs, now)))
         self._heard_of(reaffirm.holder)
         if not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
@@ -185,17 +157,13 @@ class Limiter:
         while (late := known.expiries.pop(now)) is not None:
             lease = self._leases.pop(late)
             self._budget.settle(late, None)
-            self._take_back(lease, lease.costs, now)
+            self._lose(lease, now)
             effects += [LeaseExpired(late, lease.waiter.request.holder), *self._serve_after(late, now)]
         return effects + self._serve(known, now)
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
         """Take back what *holder* held, as spent since its calls may have been made, and forget what it waited for."""
-        self._budget.write_off(holder)
-        self._write_off(holder, set(), now)
-        for domain in self._domains.values():
-            for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
-                domain.line.remove(waiter.request.lease, now)
+        self._write_off(holder, now)
         if self._heard_of(holder) and not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
         return self._serve_all(now)
@@ -218,6 +186,10 @@ class Limiter:
     def in_flight(self, domain: str) -> int:
         """Return how many leases of *domain* are held."""
         return self._domains[domain].in_flight if domain in self._domains else 0
+
+    def learned(self, now: float) -> tuple[Learned, ...]:
+        """Return how each domain stands with its provider."""
+        return tuple(domain.learned(now) for domain in self._domains.values())
 
     def obstacles(self, now: float) -> dict[str, str]:
         """Return what the first in the line of each domain waits for: a limit's key, ``budget``, or ``blocked``."""
@@ -248,8 +220,13 @@ class Limiter:
         while len(effects) < MOST_AT_ONCE and (late := line.pop_late(now)) is not None:
             effects.append(_refuse(late.request, ErrorKind.DEADLINE, "the deadline passed while it waited in line"))
         blocked = domain.blocked_until - now
-        while blocked > PATIENCE and line and len(effects) < MOST_AT_ONCE:
+        if blocked > PATIENCE:
             reason = f"the provider blocks {domain.name!r} for another {blocked:.0f} s"
+        elif blocked > 0.0 and domain.pace.storm > PATIENCE:
+            reason = f"the provider has answered every call to {domain.name!r} with 429 for {domain.pace.storm:.0f} s"
+        else:
+            return effects
+        while line and len(effects) < MOST_AT_ONCE:
             request = line.head(line.turn(now)).request
             line.remove(request.lease, now)
             effects.append(_refuse(request, ErrorKind.RATE_LIMITED, reason, blocked))
@@ -272,8 +249,7 @@ class Limiter:
                 if wait > 0.0:
                     return wait
                 line.pop(turn, now)
-                domain.take(costs, now)
-                effects.append(self._grant(_Lease(domain, waiter, costs, domain.epoch)))
+                effects.append(self._grant(Lease(domain, waiter, costs, domain.take(costs, now))))
             elif verdict is Verdict.LATER_IN_RUN:
                 line.step_aside(waiter)
             elif verdict is Verdict.LATER:
@@ -284,10 +260,10 @@ class Limiter:
                 effects.append(_refuse(request, ErrorKind.BUDGET, self._too_dear(request, verdict)))
         return inf
 
-    def _grant(self, lease: _Lease) -> Reply:
+    def _grant(self, lease: Lease) -> Reply:
         self._hold(lease)
         request = lease.waiter.request
-        return Reply(request.reply_to, Granted(lease=request.lease, epoch=lease.epoch, tokens=request.amount))
+        return Reply(request.reply_to, Granted(lease=request.lease, epoch=lease.ticket.epoch, tokens=request.amount))
 
     def _serve_after(self, lease: str, now: float, domain: Domain | None = None) -> list[Effect]:
         """Serve *domain*, and whoever waited for the money that *lease* has given back."""
@@ -323,25 +299,33 @@ class Limiter:
             self._domains[name] = domain
         return domain
 
-    def _hold(self, lease: _Lease) -> None:
+    def _hold(self, lease: Lease) -> None:
         request = lease.waiter.request
         self._budget.reserve(request.lease, request.holder, request.amount.nano_usd or 0)
         self._leases[request.lease] = lease
         if request.deadline is not None:
             lease.domain.expiries.set(request.lease, request.deadline + GRACE)
 
-    def _write_off(self, holder: str, named: set[str], now: float) -> None:
-        """Take back all that *holder* held, except what is *named*, as spent."""
-        for key, lease in [
-            (key, lease) for key, lease in self._leases.items() if lease.waiter.request.holder == holder
-        ]:
-            if key not in named:
-                del self._leases[key]
-                self._budget.settle(key, None)
-                self._take_back(lease, lease.costs, now)
+    def _write_off(self, holder: str, now: float) -> None:
+        """Take back all that *holder* held, as spent, forget what it waited for, and call in whom it kept waiting."""
+        for key in self._budget.held_by(holder):
+            self._budget.settle(key, None)
+            lease = self._leases.pop(key, None)
+            if lease is not None:
+                self._lose(lease, now)
+            for domain in self._domains.values():
+                domain.line.call_in(ids.run_of(key), now)
+        for domain in self._domains.values():
+            for waiter in [waiting for waiting in domain.line if waiting.request.holder == holder]:
+                domain.line.remove(waiter.key, now)
+
+    def _lose(self, lease: Lease, now: float) -> None:
+        """Take back, as spent, what nobody will ever settle."""
+        lease.domain.pace.on_gone(lease.ticket, now)
+        self._take_back(lease, lease.costs, now)
 
     @staticmethod
-    def _take_back(lease: _Lease, real: Costs, now: float) -> None:
+    def _take_back(lease: Lease, real: Costs, now: float) -> None:
         domain = lease.domain
         domain.in_flight -= 1
         domain.expiries.discard(lease.waiter.key)

@@ -14,6 +14,7 @@ from msgspec import Raw, Struct
 
 from protocol.chat import Usage
 from protocol.errors import ErrorKind
+from protocol.facts import Checked
 
 
 class Priority:
@@ -108,17 +109,24 @@ class Summary(Struct, frozen=True, kw_only=True):
 
 
 class Accepted(Struct, frozen=True, kw_only=True):
-    """How one subtask ended: whether its draft was accepted, the reviewer's score (of 10) and the rounds it took."""
+    """How one subtask ended: whether its draft was accepted, the reviewer's score (of 10) and the rounds it took.
+
+    ``facts`` says of the draft that was kept whether it parsed, ran and passed its tests; None: drafts are not run.
+    """
 
     subtask: str
     accepted: bool
     score: int | None = None
     rounds: int = 0
     note: str = ""
+    facts: Checked | None = None
 
 
 class WorkflowResult(Struct, frozen=True, kw_only=True, tag=True):
-    """How a run ended. ``results`` holds every TaskResult of the run in the order they were recorded."""
+    """How a run ended. ``results`` holds every TaskResult of the run in the order they were recorded.
+
+    What the executor found is no task of its own: it stands in :attr:`accepted`, with the draft it was found in.
+    """
 
     correlation_id: str
     success: bool

@@ -130,8 +130,8 @@ class Recall(Struct, frozen=True, kw_only=True, tag=True):
 class Recalled(Struct, frozen=True, kw_only=True, tag=True):
     """The recorded answers of one conversation, in the order they were recorded.
 
-    ``answered`` tells that nothing is left to do: the conversation has been answered, or its run is over. ``began`` is when
-    the record of a run was first asked for, in seconds since the epoch; 0 for a conversation inside a run.
+    ``answered`` tells that nothing is left to do: the conversation has been answered, or its run is over. ``began`` is
+    when the record of a run was first asked for, in seconds since the epoch; 0 for a conversation inside a run.
     """
 
     conversation: str
@@ -287,7 +287,8 @@ class Refused(Struct, frozen=True, kw_only=True, tag=True):
 class Settle(Struct, frozen=True, kw_only=True, tag=True):
     """Give the lease back, exactly once, with what was really used.
 
-    ``retry_after`` in seconds, as the provider said.
+    ``retry_after`` in seconds, as the provider said; ``headers`` are its rate-limit headers, with its ``date``.
+    ``kind`` is how the call failed, None where it did not, or where nobody waited for it any more.
     """
 
     lease: str
@@ -295,6 +296,8 @@ class Settle(Struct, frozen=True, kw_only=True, tag=True):
     outcome: Outcome = Outcome.SUCCESS
     retry_after: float | None = None
     nano_usd: int = 0
+    headers: dict[str, str] = {}
+    kind: ErrorKind | None = None
 
 
 class Cancel(Struct, frozen=True, kw_only=True, tag=True):
@@ -304,10 +307,14 @@ class Cancel(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Reaffirm(Struct, frozen=True, kw_only=True, tag=True):
-    """A holder names the leases it holds, so that a restarted limiter can rebuild its state."""
+    """A holder names the leases it holds, so that a restarted limiter can rebuild its state.
+
+    ``replaced``: it is a new instance itself; what an earlier one held or waited for is nobody's any more.
+    """
 
     holder: str
     leases: tuple[Acquire, ...]
+    replaced: bool = False
 
 
 class Allow(Struct, frozen=True, kw_only=True, tag=True):
@@ -367,7 +374,7 @@ class Perform(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Performed(Struct, frozen=True, kw_only=True, tag=True):
-    """One HTTP call is over. ``elapsed_ms`` is its wall time; ``headers`` are the rate-limit headers, lower case."""
+    """One HTTP call is over. ``elapsed_ms`` is its wall time; ``headers`` as in :class:`Settle`, in lower case."""
 
     call: str
     caller: str

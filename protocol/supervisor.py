@@ -137,6 +137,10 @@ class Supervisor:
         holder = self._holders.get(step)
         return tuple(self._silent) if holder is None else (holder,)
 
+    def steps_of(self, run: str) -> tuple[str, ...]:
+        """Return the tasks of *run* that somebody works for."""
+        return tuple(step for step in self._holders if ids.run_of(step) == run)
+
     def on_settled(self, step: str) -> None:
         """A task was answered or given up: its agent has one less."""
         agent = self._holders.pop(step, None)
@@ -156,7 +160,7 @@ class Supervisor:
                     self._sticky.setdefault((ids.run_of(step), role), agent)
 
     def on_run_started(self, run: str) -> None:
-        """From now on what *run* asks of a role stays with one agent; what belongs to no run goes to the least loaded."""
+        """What *run* asks of a role stays with one agent; what belongs to no run goes to the least loaded."""
         self._runs.add(run)
 
     def on_run_ended(self, run: str) -> None:

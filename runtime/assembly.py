@@ -17,7 +17,7 @@ from actors.directory import ActorSpec
 from actors.gateway import Gateway
 from actors.orchestrator import Orchestrator
 from actors.reviewer import Reviewer
-from actors.team import TeamRules, TeamWorkflow
+from actors.team import Running, TeamRules, TeamWorkflow
 from actors.workflow import Workflow
 from protocol import ids
 from protocol.calls import ModelInfo, ProviderInfo
@@ -129,8 +129,12 @@ def timeout(seconds: float | None) -> float | None:
 
 
 def limits(config: Config) -> dict[str, DomainLimits]:
-    """Return the limits of each domain: a provider's key, or ``provider/model`` where the configuration narrows it."""
-    return {
+    """Return the limits of each domain: a provider's key, or ``provider/model`` where the configuration narrows it.
+
+    A provider without limits has as many calls in flight as there are callers: who is next is decided in one place.
+    """
+    usual = {provider: DomainLimits(concurrency=MOST_CALLERS) for provider in config.provider}
+    return usual | {
         domain: DomainLimits(
             requests_per_minute=table.requests_per_minute,
             requests_per_day=table.requests_per_day,
@@ -193,8 +197,8 @@ def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -
     return name, tuple(agent_spec(agent, name, number, how) for number in range(instances))
 
 
-def workflows(config: Config) -> dict[str, Callable[[StartRun], Workflow]]:
-    """Return the workflows that runs can be started by."""
+def workflows(config: Config, running: Running | None = None) -> dict[str, Callable[[StartRun], Workflow]]:
+    """Return the workflows that runs can be started by; *running* says whether the team's drafts are run."""
     team = config.team
     coder = config.roles.get(AgentRole.CODER)
     rules = TeamRules(
@@ -202,7 +206,7 @@ def workflows(config: Config) -> dict[str, Callable[[StartRun], Workflow]]:
         budget_usd=config.budget.usd,
         ladder=coder is not None and coder.model == "auto" and len({model.tier for model in config.model.values()}) > 1,
     )
-    known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules)}
+    known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules, running)}
     if team.workflow not in known:
         own = load(team.workflow, Workflow, "team.workflow")
         known[team.workflow] = lambda start: _bounded(own(start), team.max_parallel)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from protocol.errors import ConfigError
 from runtime import assembly
 from runtime.config import Config, read_key
-from runtime.terminal import print_out
+from runtime.executing import Executing
+from runtime.terminal import complain, print_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -42,6 +43,10 @@ def check(path: str) -> int:
         assembly.workflows(config)
         if not config.model:
             raise ConfigError(NO_MODEL)
+        executing = Executing(config)
+        executing.open()
+    if executing.running.reason:
+        complain(f"{path}: drafts are not run: {executing.running.reason}")
     for line in report(config, {role: len(specs) for role, specs in pools.items()}):
         print_out(line)
     return 0
@@ -53,8 +58,6 @@ def gaps(config: Config) -> Iterator[str]:
         for name, model in config.model.items():
             if model.price is None:
                 yield f"model.{name} has no price: its calls are refused while budget.usd is set"
-    if config.executor.enabled is True:
-        yield "executor is not built yet in this version: drafts are not run"
 
 
 def report(config: Config, pools: dict[str, int]) -> Iterator[str]:

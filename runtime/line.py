@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 from protocol.chat import CallFailure, ChatReply
@@ -12,11 +13,15 @@ from runtime.http import HttpCaller, Response
 from runtime.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from protocol.chat import ChatRequest
     from protocol.wire.profiles import Profile
     from runtime.secret import Secret
 
 _log = get_logger()
+TOLD = ("anthropic-priority-", "retry-after", "date")
+"""How headers begin that say something of limits without the word in their names; the date, to reckon from."""
 
 
 class ProviderLine:
@@ -40,7 +45,7 @@ class ProviderLine:
         elapsed = (time.monotonic() - began) * 1000.0
         if isinstance(answer, Response):
             outcome = decode_response(answer.status, answer.headers, answer.body, time.time())
-            headers = {name: value for name, value in answer.headers.items() if "ratelimit" in name}
+            headers = _about_limits(answer.headers)
         else:
             outcome, headers = answer, {}
         self._note(request, outcome, elapsed, call)
@@ -80,3 +85,12 @@ class ProviderLine:
                 status=outcome.status,
                 error=outcome.message,
             )
+
+
+def _about_limits(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers that say something of limits, with the date beside them; nothing where only that is said."""
+    told = {name: value for name, value in headers.items() if "ratelimit" in name or name.startswith(TOLD)}
+    if not told.keys() - {"date"}:
+        return {}
+    told.setdefault("date", formatdate(time.time(), usegmt=True))
+    return told

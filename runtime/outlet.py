@@ -13,7 +13,7 @@ import msgspec
 
 from protocol.errors import ConfigError
 from runtime.progress import ProgressLines
-from runtime.summary import lines, total
+from runtime.summary import Tally, lines, total
 from runtime.terminal import complain, print_out, say
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Outlet:
         self._json: bool = options.json
         self._quiet: bool = options.quiet
         self._several = several
+        self._tally = Tally()
         self._progress = None if self._quiet else ProgressLines(time.time(), several=several)
         self._events: TextIO | None = None
         self._out: Path | None = None
@@ -62,6 +63,7 @@ class Outlet:
 
     def result(self, result: WorkflowResult) -> None:
         """Print one result: its document with --json, else its text alone."""
+        self._tally.add(result)
         document = encode(result)
         if self._out is not None:
             with self._named("the --out folder"):
@@ -78,7 +80,7 @@ class Outlet:
             self._print(msgspec.json.encode({"summary": sums}).decode())
         if not self._quiet:
             several = [f"Workflows: {sums.workflows}, failed: {sums.workflows_failed}"] if self._several else []
-            say("\n".join(lines(sums, several)))
+            say("\n".join(lines(sums, [*self._tally.lines(), *several])))
 
     def _print(self, text: str) -> None:
         with self._named("standard output"):

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from msgspec import convert
+
+from protocol.facts import Checked
+from protocol.policies.facts_gate import in_words
+from protocol.roles import AgentRole
 from runtime.terminal import WIDTH, columns, printable, say
 
 if TYPE_CHECKING:
@@ -55,6 +60,16 @@ class ProgressLines:
                 return f"no plan: the task {why} (complexity {facts.get('score', 0.0):.2f})"
             case "plan.failed":
                 return f"no plan could be had ({printable(str(facts.get('error')))}): one coder does the whole task"
+            case _:
+                return self._draft(name, facts, room)
+
+    def _draft(self, name: str, facts: dict[str, Any], room: Room) -> str | None:
+        match name:
+            case "drafts.not_run":
+                return f"drafts are not run: {printable(str(facts.get('reason')), 200)}"
+            case "draft.checked":
+                words = in_words(convert(facts, Checked))
+                return room.fit(f"{AgentRole.EXECUTOR:<12} found:  ", facts.get("subtask", ""), f" ({words})")
             case "draft.accepted" | "draft.rejected" | "draft.kept":
                 return self._judged(name.removeprefix("draft."), facts, room)
             case "draft.failed":

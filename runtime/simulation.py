@@ -106,8 +106,8 @@ class Sums:
 class ObservedLimiter(Limiter):
     """The limiter, and for how long calls wait for each of its limits."""
 
-    def __init__(self, limits: dict[str, DomainLimits], sums: Sums, *, fresh: bool) -> None:
-        super().__init__(limits, fresh=fresh)
+    def __init__(self, limits: dict[str, DomainLimits], sums: Sums, **options: Any) -> None:
+        super().__init__(limits, **options)
         self._sums = sums
         self._obstacles: dict[str, str] = {}
         self._looked = 0.0
@@ -217,14 +217,14 @@ class SimulatedSystem:
     def _tree(self) -> list[ActorSpec]:
         config, lives = self.config, count()
         numbers = iter(range(1, self.workflows + 1))
-        limits = assembly.limits(config)
+        limits, flows, budget = assembly.limits(config), assembly.flows(config), assembly.budget(config)
         workflows = {"direct": DirectWorkflow, **assembly.workflows(config)}
 
         def child(address: str, factory: Callable[[], Any], *watchers: str) -> ActorSpec:
             return ActorSpec(address=address, factory=factory, parent=ids.SUPERVISOR, watchers=watchers, vital=True)
 
         def limiter() -> ObservedLimiter:
-            return ObservedLimiter(limits, self.sums, fresh=next(lives) == 0)
+            return ObservedLimiter(limits, self.sums, flows=flows, budget=budget, fresh=next(lives) == 0)
 
         return [
             ActorSpec(address=ids.SUPERVISOR, factory=lambda: Supervisor(workflows)),

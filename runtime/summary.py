@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from protocol.messages import WorkflowResult
+
+
+MOST_NOTES = 3
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -56,6 +60,38 @@ def total(results: Iterable[WorkflowResult], wall_ms: float) -> Totals:
     )
 
 
+class Tally:
+    """What running the drafts showed, added up over several runs: parsed? ran? tests passed?"""
+
+    def __init__(self) -> None:
+        self._drafts = self._parsed = self._ran = self._passed = self._tests = 0
+        self._notes: Counter[str] = Counter()
+
+    def add(self, result: WorkflowResult) -> None:
+        """Count the drafts of *result* that were kept."""
+        for facts in (accepted.facts for accepted in result.accepted):
+            if facts is None:
+                continue
+            self._drafts += 1
+            self._parsed += facts.parsed is True
+            self._ran += facts.ran is True
+            self._passed += facts.tests_passed
+            self._tests += facts.tests_passed + facts.tests_failed
+            self._notes.update(filter(None, [facts.note]))
+
+    def lines(self) -> list[str]:
+        """Return the lines of the closing summary; none where nothing was to be run."""
+        if not self._drafts:
+            return []
+        of = f"of {self._drafts}"
+        text = []
+        if self._parsed or self._notes.total() < self._drafts:
+            tests = f"{self._passed} of {self._tests} tests passed" if self._tests else "no tests"
+            text.append(f"Drafts: parsed {self._parsed} {of}, ran {self._ran} {of}, {tests}")
+        text += [f"Drafts: {count} {of} {note}" for note, count in self._notes.most_common(MOST_NOTES)]
+        return text
+
+
 def lines(summary: Summary | Totals, notes: Iterable[str] = ()) -> list[str]:
     """Return the closing summary as lines of text."""
     cost = "unknown (no price is configured)" if summary.cost_usd is None else f"${summary.cost_usd:.6f}"
@@ -76,4 +112,4 @@ def lines(summary: Summary | Totals, notes: Iterable[str] = ()) -> list[str]:
     return [*text, *notes]
 
 
-__all__ = ["Summary", "Totals", "lines", "total"]
+__all__ = ["Summary", "Tally", "Totals", "lines", "total"]

@@ -37,6 +37,7 @@ from protocol.signals import Control, StartRun, Stop
 from runtime import assembly
 from runtime.config import Config
 from runtime.desk import Close, Desk, Open, Run, Runs, Subscribe
+from runtime.executing import Executing
 from runtime.handle import FORKED, Handle
 from runtime.logs import get_logger
 from runtime.loop import PinnedDispatcher, SharedDispatcher
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from actors.agent import Agent
+    from protocol.pace import LearnedLimit
     from protocol.signals import ChildFailed, DeadLetter
 
 EDGE_TIMEOUT = 10.0
@@ -76,11 +78,13 @@ class ActorSystem:
         self.directory = Directory(pinned if in_threads else self._shared, pinned)
         self.directory.on_dead_letter = self._on_dead_letter
         self.directory.on_failure = self._on_failure
+        self.directory.on_lesson = self._on_lesson
         self.directory.on_collapse = self._on_collapse
         self._watchdog = Watchdog(self.directory, (self._shared, pinned), self._on_slow)
         self._workflows: dict[str, Callable[[StartRun], Workflow]] = {"direct": DirectWorkflow}
         self._runs = Runs()
         self._models = assembly.Models(self.config)
+        self._executing = Executing(self.config)
 
     # --- life
 
@@ -92,8 +96,9 @@ class ActorSystem:
         if self._started:
             self._check()
             return self
-        self._workflows |= assembly.workflows(self.config)
-        agents = assembly.agents(self.config)
+        self._executing.open()
+        self._workflows |= assembly.workflows(self.config, self._executing.running)
+        agents = assembly.agents(self.config) | self._executing.agents()
         self._pid, self._started = os.getpid(), True
         try:
             self._models.open()
@@ -139,6 +144,7 @@ class ActorSystem:
         self._refusal = "the system is not running: it has been stopped, and stays so; make a new one"
         now = time.monotonic()
         self._drain(now + timeout / 2)
+        self._executing.close()
         self._watchdog.stop()
         self._end_actors(now + timeout)
         stuck = self._end_actors(now + timeout)  # for whoever was hired while the others ended
@@ -315,6 +321,16 @@ class ActorSystem:
             message=news.message,
             action=action,
             trace=news.traceback,
+        )
+
+    def _on_lesson(self, domain: str, limit: LearnedLimit) -> None:
+        _log.info(
+            "limit.learned",
+            domain=domain,
+            resource=limit.resource,
+            per_minute=round(limit.per_minute, 1),
+            burst=limit.burst,
+            source=limit.source,
         )
 
     def _on_collapse(self, news: ChildFailed) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
@@ -17,14 +18,20 @@ from hypothesis import settings
 settings.register_profile("house", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("house")
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # run in the background by a shell; children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ENDS_SOON = 5.0
 """Seconds that a thread whose end has been asked for may still take."""
 
 
 def children() -> set[str]:
     """Return the processes that this one has started and not waited for, where the system tells."""
-    listed = Path("/proc/self/task").glob("*/children")
-    return {child for each in listed for child in each.read_text(encoding="ascii").split()}
+    found: set[str] = set()
+    for each in Path("/proc/self/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended meanwhile
+            found.update(each.read_text(encoding="ascii").split())
+    return found
 
 
 def sockets() -> set[str]:

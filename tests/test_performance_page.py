@@ -70,3 +70,13 @@ def test_a_figure_over_its_bound_is_named():
         "hop: 2.5 us CPU, at most 2.0",
         "hop: 5.9 times stock Pykka, at least 6.0",
     ]
+
+
+def test_the_committed_figures_of_the_simulation_hold_their_bounds():
+    result = json.loads((BENCHMARKS / "results" / "simulation.json").read_text(encoding="utf-8"))
+    simulation = script("simulation")
+    assert simulation.broken(result) == []
+    result["agreement"]["rows"][0]["ratio"] = 0.89
+    result["speed"]["rows"][-1].update(peak_mb=501, cpu_s=121.0, cpu_ms_per_workflow=20.0)
+    result["speed"]["bare_messages_per_s"]["traced"] = 99_999
+    assert len(simulation.broken(result)) == 5

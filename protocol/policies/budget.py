@@ -144,10 +144,9 @@ class Budget:
             self._clear(held.run, held.account)
         return True
 
-    def write_off(self, holder: str) -> None:
-        """Count as spent whatever is held for leases of *holder*: their calls may have been made."""
-        for lease in [lease for lease, held in self._leases.items() if held.holder == holder]:
-            self.settle(lease, None)
+    def held_by(self, holder: str) -> list[str]:
+        """Return the leases that *holder* holds."""
+        return [lease for lease, held in self._leases.items() if held.holder == holder]
 
     def holders(self) -> set[str]:
         """Return who holds leases."""

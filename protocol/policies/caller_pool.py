@@ -59,10 +59,13 @@ class CallerPool:
         return True
 
     def adopt(self, caller: str) -> bool:
-        """Let *caller*, lost or of an earlier life, be one of these and free; False when there is no room for it."""
+        """Let *caller*, lost or of an earlier life, be one of these and free; False when there is no room for it.
+
+        Nobody is hired under its name, whose reports could be taken for each other's.
+        """
+        self._next = max(self._next, int(caller.rpartition("/")[2]) + 1)
         if len(self._members) >= self.most:
             return False
-        self._next = max(self._next, int(caller.rpartition("/")[2]) + 1)
         self._members.add(caller)
         self._idle.append(caller)
         return True

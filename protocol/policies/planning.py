@@ -25,11 +25,19 @@ def own_words(subtask: str, task: str) -> str:
     return " ".join(piece for piece in (piece.strip(" .") for piece in _BETWEEN.split(said)) if piece)
 
 
+_FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
+
+
 def tidy(subtasks: tuple[str, ...], most: int) -> tuple[str, ...]:
     """Return *subtasks* without blanks and duplicates, at most *most*: further ones are merged into the last."""
-    plain = (" ".join(_NUMBER.sub("", subtask).split()) for subtask in subtasks)
+    plain = (_tidied(_NUMBER.sub("", subtask)) for subtask in subtasks)
     distinct = tuple(dict.fromkeys(subtask for subtask in plain if subtask))
     if len(distinct) <= most:
         return distinct
     kept, rest = distinct[: most - 1], distinct[most - 1 :]
     return (*kept, "; ".join(rest))
+
+
+def _tidied(subtask: str) -> str:
+    """Return *subtask* on one line, unless it brings code: tests that its draft must pass, say."""
+    return subtask.strip() if _FENCE.search(subtask) else " ".join(subtask.split())

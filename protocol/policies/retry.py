@@ -12,6 +12,8 @@ from protocol.signals import Outcome
 
 PATIENCE = 120.0
 """A provider that asks for a longer wait, in seconds, is not waited for."""
+MOST_THROTTLED = 10
+"""How often a call waits out a 429: these are no retries, as the limiter lets it go again, one probe after another."""
 MOST_BAD_RESPONSES = 1
 """How often an answer that makes no sense is asked for again: it was probably paid."""
 
@@ -35,6 +37,15 @@ def outcome_of(result: ChatReply | CallFailure) -> Outcome:
     if known is not None:
         return known
     return Outcome.REJECTED if (result.status or 0) >= _REFUSED_FROM else Outcome.AMBIGUOUS
+
+
+def waits_out(failure: CallFailure, throttled: int, max_retries: int) -> bool:
+    """Tell whether a call that was turned away with a 429, the *throttled* before, goes back into the limiter's line.
+
+    A call that must not be tried again at all does not, nor does one that is asked to wait for too long.
+    """
+    patient = (failure.retry_after or 0.0) <= PATIENCE and failure.should_retry is not False
+    return patient and max_retries > 0 and throttled < MOST_THROTTLED
 
 
 def may_retry(failure: CallFailure, retries: int, max_retries: int, bad_responses: int) -> bool:

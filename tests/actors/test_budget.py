@@ -105,6 +105,27 @@ def test_the_dollar_holds_although_the_gateway_dies_with_calls_under_way(seed):
     assert (len(stage.answers), stage.budget.total.reserved, stage.in_flight()) == (CALLS, 0, 0)
 
 
+def busy(stage):
+    """Return how many callers are in a call."""
+    callers = [box for address, box in stage.directory.mailboxes.items() if address.startswith("caller/")]
+    return sum(box.actor.busy is not None for box in callers)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(10))
+def test_a_limiter_that_is_restarted_again_and_again_never_lets_more_calls_go_than_allowed(seed):
+    stage, dice, most = CallStage(Bill(seed), seed=seed, callers=CALLERS, concurrency=8), Random(seed), 0
+    for n in range(60):
+        stage.call(f"run/{n}", max_tokens=MOST)
+    for _ in range(400):
+        stage.advance(0.05)
+        if dice.random() < 0.03 and stage.lives < 5:
+            stage.crash(ids.LIMITER)
+        most = max(most, busy(stage))
+    stage.run(2000.0)
+    assert (most, stage.lives, len(stage.answers), stage.in_flight()) == (8, 5, 60, 0)
+
+
 def test_a_run_that_has_spent_its_budget_stops_and_another_goes_on():
     stage = CallStage(Provider(), prices=(0.0, 1000.0))
     stage.tell(ids.LIMITER, Allow(run="poor", nano_usd=12_000))

@@ -118,11 +118,11 @@ def test_what_a_failed_holder_held_is_taken_back():
     assert desk.granted() == ["a/0#1", "b/0#1"]
 
 
-def test_what_a_holder_held_and_no_longer_names_is_taken_back():
+def test_what_a_holder_held_is_taken_back_when_its_next_instance_says_so():
     desk = Desk(concurrency=1)
     desk.ask("a/0#1")
     desk.tell("limiter", ChildRestarted(address="holder"))
-    desk.tell("limiter", Reaffirm(holder="holder", leases=()))
+    desk.tell("limiter", Reaffirm(holder="holder", leases=(), replaced=True))
     desk.ask("a/1#1")
     assert desk.granted() == ["a/0#1", "a/1#1"]
     assert desk.dead() == []

@@ -8,10 +8,10 @@ from msgspec.structs import replace
 from actors import Agent, Workflow
 from actors.agent import agent_spec
 from actors.supervisor import LOST_VERDICT, Register, Supervisor
-from actors.testing import ActorTestKit, Crash, ScriptedModel
+from actors.testing import ActorTestKit, Crash, Lose, ScriptedModel
 from protocol import AgentMessage, ErrorKind, TaskFailed
 from protocol.ids import DESK, RECORDER, SUPERVISOR, workflow_address
-from protocol.signals import Answer, CancelRun, CancelStep, ChildStopped, Restart, RunEnded, StartRun, Stop
+from protocol.signals import Answer, CancelRun, CancelStep, ChildStopped, Reaffirmed, Restart, RunEnded, StartRun, Stop
 from tests.actors.players import Player, fails_on
 
 
@@ -322,6 +322,38 @@ def test_what_is_asked_again_waits_for_those_who_may_hold_it_through_another_res
     assert not kit.directory.mailboxes[SUPERVISOR].held
     assert [box.address for box in kit.directory.mailboxes.values() if "run/0" in (box.held or {})] == holders
     assert list(decisions(kit)._holders.values()) == holders
+
+
+def test_a_supervisor_that_finds_a_workflow_whose_end_its_predecessor_heard_forgets_the_run_with_it():
+    kit = kit_with(latency=0.0)
+    run = kit.submit(Ask, "x")
+    while not (kit.rig.ended and kit.directory.mailboxes[workflow_address(run)].control):
+        kit.dispatcher.step()
+    workflow, tokens = kit.directory.mailboxes[workflow_address(run)], kit.dispatcher._tokens
+    tokens.remove(workflow)  # it is told to stop, and does not get to it yet
+    kit.restart(SUPERVISOR)
+    assert decisions(kit)._runs == {run}
+    workflow.wake(workflow)
+    kit.settle()
+    assert decisions(kit)._runs == set()
+
+
+def test_the_tasks_of_a_workflow_that_was_given_up_are_cancelled():
+    kit = ActorTestKit(faults=[Lose("workflow/run-1", 3)])  # its cancel, in the turn that would have told of its end
+    kit.register(Patient)
+    run = kit.submit(Ask, "x")
+    kit.settle()
+    kit.cancel(run)
+    kit.settle()
+    kit.expect_idle()
+    assert kit.dispatcher.next_timer() is None
+
+
+def test_an_agent_that_is_gone_when_it_is_heard_of_plays_nothing():
+    kit = patient_kit()
+    kit.tell(SUPERVISOR, Reaffirmed(agent="echo/7", role="echo", steps=("run/0",)))
+    kit.settle()
+    assert decisions(kit).roles == {"echo": ["echo/0", "echo/1"]}
 
 
 def test_what_was_told_leaves_nothing_behind_about_where_it_asked():

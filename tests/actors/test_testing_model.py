@@ -199,8 +199,8 @@ WHOLE = '{"choices": [{"message": {"content": "x"}}]}'
 
 
 FOR_EVER = [
-    (rate_limited(), ErrorKind.RATE_LIMITED, 4),
-    (rate_limited(retry_after=7), ErrorKind.RATE_LIMITED, 4),
+    (rate_limited(), ErrorKind.RATE_LIMITED, 11),
+    (rate_limited(retry_after=7), ErrorKind.RATE_LIMITED, 11),
     (rate_limited(retry_after=1000), ErrorKind.RATE_LIMITED, 1),
     (server_error(), ErrorKind.SERVER_ERROR, 4),
     (server_error(502), ErrorKind.SERVER_ERROR, 4),
@@ -241,13 +241,13 @@ def test_a_retry_after_is_waited_for_in_virtual_time():
     assert 60.0 <= kit.model.calls[1].at <= 61.0
 
 
-def test_a_429_without_a_hint_blocks_the_provider_for_a_second():
+def test_a_429_without_a_hint_blocks_the_provider_for_a_quarter_of_a_second():
     kit = kit_with(rate_limited(), "yes", "yes")
     runs = [submitted(kit)[0]]
     kit.settle()
     runs += submitted(kit)
     assert [kit.result(run).output for run in runs] == ["yes", "yes"]
-    assert [call.at >= 1.0 for call in kit.model.calls] == [False, True, True]
+    assert [call.at >= 0.25 for call in kit.model.calls] == [False, True, True]
 
 
 def test_a_reply_in_bytes_is_read_by_the_real_codec():

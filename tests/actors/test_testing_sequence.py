@@ -115,10 +115,10 @@ def test_a_retry_is_told_with_its_virtual_times():
     kit.register(Echo)
     kit.ask("echo", "hi")
     lines = kit.sequence(last=1000).splitlines()
-    told = [" ".join(line.split()) for line in lines if "caller/main/0 ->" in line or "Due retry" in line]
+    told = [" ".join(line.split()) for line in lines if "caller/main/0 ->" in line or "limiter -> limiter" in line]
     assert told[0] == "0.000000 caller/main/0 -> gateway Performed run-1/0/0/0#1 rate_limited: too many requests"
-    assert told[1].startswith("0.000000 gateway -> gateway (in 60.")
-    assert told[1].endswith("s) Due retry:run-1/0/0/0")
+    assert told[1].startswith("0.000000 limiter -> limiter (in 6")
+    assert told[1].endswith("s) Due")
     assert told[2].startswith("60.")
     assert told[2].endswith("caller/main/0 -> gateway Performed run-1/0/0/0#2 'yes'")
 

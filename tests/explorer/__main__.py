@@ -12,10 +12,13 @@ import sys
 import time
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 
+from tests.explorer.books import Violation
 from tests.explorer.plants import PLANTS, planted
+from tests.explorer.play import Play
 from tests.explorer.report import told
 from tests.explorer.scenario import Plan, draw, draw_plan
 
@@ -33,18 +36,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--plan", type=Plan.decode, help="what goes wrong, in place of what the seed says")
     parser.add_argument("--plant", choices=sorted(PLANTS), help="plant this bug into the real code")
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
-    parser.add_argument("--show", action="store_true", help="print the scenario and the plan of --seed")
+    parser.add_argument("--show", action="store_true", help="print scenario, plan and trace hash of --seed too")
     options = parser.parse_args(arguments)
     if options.seed is None:
         return _many(options.seeds, options.plant, options.jobs)
     if options.show:
-        print(draw(options.seed), draw_plan(draw(options.seed)).encode(), sep="\n\n")
+        _show(options.seed, options.plan)
     return _one(options.seed, options.plan, options.plant)
 
 
 def _range(text: str) -> range:
     first, _, last = text.rpartition(":")
     return range(int(first or 0), int(last))
+
+
+def _show(seed: int, plan: Plan | None) -> None:
+    scenario = draw(seed)
+    print(scenario, (plan or draw_plan(scenario)).encode(), sep="\n\n")
+    play = Play(scenario, plan or draw_plan(scenario), seed, traced=True)
+    with suppress(Violation):
+        play.go()
+    print(f"\n{play.stage.turns} messages, trace_sha256 {play.hash.hexdigest()}")
 
 
 def _one(seed: int, plan: Plan | None, plant: str | None) -> int:

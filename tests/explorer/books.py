@@ -226,8 +226,9 @@ class Leases:
             case ChildFailed(address=ids.GATEWAY):
                 self.open.clear()
                 self.disturbed = True
-            case Reaffirm():  # the gateway is the only holder: what it does not name is free
-                self.open = {request.lease for request in message.leases}
+            case Reaffirm():
+                named = {request.lease for request in message.leases}
+                self.open = named if message.replaced else self.open | named  # the gateway is the only holder
                 self.disturbed = True
                 self._allowed = max(self._allowed, len(self.open))
         return None

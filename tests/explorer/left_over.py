@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from actors.testing import ActorTestKit
 
 
+UNSETTLED = "never settled this lease"
+"""How the reason ends for which the limiter takes a lease back long after its deadline."""
+
+
 def expect_nothing_left(kit: ActorTestKit) -> None:
     """Raise a :class:`Violation` that names what is left."""
     try:
@@ -22,6 +26,7 @@ def expect_nothing_left(kit: ActorTestKit) -> None:
     except AssertionError as error:
         raise Violation("left over", str(error).partition("\n")[0]) from None
     left = [text for box in kit.directory.mailboxes.values() for text in _of_mailbox(box)]
+    left += [f"{letter.message}: {letter.reason}" for letter in kit.dead_letters if letter.reason.endswith(UNSETTLED)]
     due = kit.dispatcher.next_timer()
     if due is not None:
         left.append(f"a timer at {due:g} s")

@@ -67,13 +67,14 @@ def lost_reply() -> Plant:
 
 
 def lost_lease() -> Plant:
-    """A grant that crosses with the cancel of its call is not given back."""
-    on_granted = Gateway.on_granted
+    """A caller that fails takes the lease of its call with it."""
+    on_caller_gone = Gateway.on_caller_gone
 
-    def keeping(self: Gateway, granted: Any, now: float) -> list[Any]:
-        return [] if self._waiting_for(granted.lease) is None else on_granted(self, granted, now)
+    def keeping(self: Gateway, *facts: Any) -> list[Any]:
+        effects = on_caller_gone(self, *facts)
+        return [effect for effect in effects if not isinstance(getattr(effect, "message", None), Settle)]
 
-    return _replaced(Gateway, "on_granted", keeping)
+    return _replaced(Gateway, "on_caller_gone", keeping)
 
 
 def wrong_conversation() -> Plant:
@@ -175,7 +176,7 @@ def any_order() -> Plant:
     def pick(self: SimulatedDispatcher) -> Mailbox:
         return self._tokens.pop(dice.randrange(len(self._tokens)))
 
-    return _replaced(SimulatedDispatcher, "_pick", pick)
+    return _replaced(SimulatedDispatcher, "_draw", pick)
 
 
 def forgets_no_task() -> Plant:

@@ -242,7 +242,7 @@ def harmless(fault: Any, message: Any) -> bool:
     """Tell whether *fault*, which struck at *message*, must not change any answer.
 
     A crash fails the one request that the crashed actor had in hand where it cannot know whether that request would
-    crash it again: the supervisor's task or run, the limiter's request for a lease, the gateway's call, the worker's
+    crash it again: the supervisor's task, the limiter's request for a lease, the gateway's call, the worker's
     function. Everything else is done again or resumed. So it is with restarts of anybody, and with lost callers. Stalls
     and delays are not among what is asked here: a strict scenario has no timeout that they could reach.
     """
@@ -253,7 +253,7 @@ def harmless(fault: Any, message: Any) -> bool:
     assert isinstance(fault, Crash)
     match fault.address:
         case ids.SUPERVISOR:
-            return not isinstance(message, AgentMessage | StartRun)
+            return not isinstance(message, AgentMessage)
         case ids.LIMITER:
             return not isinstance(message, Acquire)
         case ids.GATEWAY:

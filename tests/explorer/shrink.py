@@ -54,6 +54,6 @@ def _lesser(fault: object) -> Iterator[object]:
         if 1 <= earlier < at:
             yield replace(fault, at=earlier)
     seconds: float = getattr(fault, "seconds", 0.0)
-    for shorter in dict.fromkeys((0.0, 1.0, float(round(seconds / 2)), float(int(seconds)))):
-        if shorter < seconds:
+    for shorter in dict.fromkeys((0.0, 1.0, float(round(seconds / 2)), float(int(seconds)), float(int(seconds) - 1))):
+        if 0.0 <= shorter < seconds:
             yield replace(fault, seconds=shorter)

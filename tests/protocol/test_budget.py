@@ -83,7 +83,8 @@ class Twins(RuleBasedStateMachine):
 
     @rule(holder=st.sampled_from("xy"))
     def a_holder_is_gone(self, holder):
-        self.budget.write_off(holder)
+        for lease in self.budget.held_by(holder):
+            self.budget.settle(lease, None)
         for lease, entry in self.twin.leases.items():
             if lease.endswith(holder) and entry[2] is None:
                 entry[2] = entry[1]

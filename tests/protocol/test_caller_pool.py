@@ -44,6 +44,14 @@ def test_a_caller_that_comes_back_is_adopted_while_there_is_room():
     assert (pool.adopt("caller/main/5"), pool.size) == (False, 2)
 
 
+def test_nobody_is_hired_under_the_name_of_a_caller_there_was_no_room_for():
+    pool = CallerPool("main", 1)
+    pool.adopt("caller/main/0")
+    assert not pool.adopt("caller/main/1")
+    pool.lose("caller/main/0")
+    assert pool.take() == Seat("caller/main/2", 2)
+
+
 def test_steps_wait_in_the_order_they_came():
     pool = CallerPool("main", 1)
     for step in "abc":

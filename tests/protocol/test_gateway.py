@@ -23,6 +23,7 @@ from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usa
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
 from protocol.policies.backoff import Backoff
+from protocol.policies.retry import MOST_THROTTLED
 from protocol.policies.token_estimate import bound_messages
 from protocol.signals import (
     Acquire,
@@ -255,7 +256,6 @@ def test_a_second_call_for_a_step_under_way_joins_it():
 @pytest.mark.parametrize(
     ("why", "outcome"),
     [
-        (failure(ErrorKind.RATE_LIMITED, status=429), Outcome.THROTTLED),
         (failure(ErrorKind.PROVIDER_OVERLOADED, status=529), Outcome.OVERLOADED),
         (failure(ErrorKind.TIMEOUT), Outcome.AMBIGUOUS),
         (failure(ErrorKind.CONNECTION, sent=False), Outcome.UNSENT),
@@ -266,7 +266,7 @@ def test_a_passing_failure_gives_lease_and_caller_back_and_rests(why, outcome):
     machine = gateway(callers=1)
     flying(machine)
     effects = machine.on_performed(done("run/0#1", why), 1.0, 0.5)
-    assert told(effects) == [Settle(lease="run/0#1", outcome=outcome)]
+    assert told(effects) == [Settle(lease="run/0#1", outcome=outcome, kind=why.kind)]
     assert some(Later, effects) == [Later("retry:run/0", 0.5)]
     assert some(AnswerStep, effects) == []
     assert some(Dispatch, machine.on_call(chat("b/0"), 1.0) + machine.on_granted(Granted(lease="b/0#1"), 1.0))
@@ -304,13 +304,52 @@ def test_the_backoff_grows_from_retry_to_retry():
     assert waits == [0.5, 1.0, 2.0]
 
 
-def test_what_the_provider_asks_for_is_a_floor_and_the_limiter_is_told():
+def test_what_the_provider_asks_for_is_a_floor():
+    machine = gateway()
+    flying(machine)
+    why = failure(ErrorKind.PROVIDER_OVERLOADED, status=503, retry_after=8.0)
+    effects = machine.on_performed(done("run/0#1", why), 1.0, 0.5)
+    assert some(Later, effects) == [Later("retry:run/0", pytest.approx(8.4))]
+
+
+def test_a_429_is_told_to_the_limiter_and_waited_out_in_its_line():
     machine = gateway()
     flying(machine)
     why = failure(ErrorKind.RATE_LIMITED, status=429, retry_after=8.0)
     effects = machine.on_performed(done("run/0#1", why), 1.0, 0.5)
-    assert told(effects) == [Settle(lease="run/0#1", outcome=Outcome.THROTTLED, retry_after=8.0)]
-    assert some(Later, effects) == [Later("retry:run/0", pytest.approx(8.4))]
+    throttled = Settle(lease="run/0#1", outcome=Outcome.THROTTLED, retry_after=8.0, kind=ErrorKind.RATE_LIMITED)
+    assert told(effects) == [throttled]
+    assert [ask.message.lease for ask in some(AskLimiter, effects)] == ["run/0#2"]
+    assert some(Later, effects) == []
+
+
+def throttled_until_it_ends(machine, **fields):
+    """Turn every attempt of a call away with a 429; return how it ended."""
+    flying(machine, chat(**fields))
+    why = failure(ErrorKind.RATE_LIMITED, status=429)
+    for number in range(1, 50):
+        effects = machine.on_performed(done(f"run/0#{number}", why), float(number), 0.0)
+        if some(AnswerStep, effects):
+            return result_of(effects)
+        machine.on_granted(Granted(lease=f"run/0#{number + 1}"), float(number))
+    return None
+
+
+@pytest.mark.parametrize(("most", "attempts"), [(0, 1), (1, 1 + MOST_THROTTLED), (3, 1 + MOST_THROTTLED)])
+def test_so_many_429s_are_waited_out_whatever_max_retries_says_except_none(most, attempts):
+    result = throttled_until_it_ends(gateway(), max_retries=most)
+    assert (result.attempts, result.failure.kind) == (attempts, ErrorKind.RATE_LIMITED)
+
+
+def test_429s_that_were_waited_out_leave_all_retries_to_the_other_failures():
+    machine = gateway()
+    flying(machine, chat(max_retries=1))
+    for number in (1, 2):
+        machine.on_performed(done(f"run/0#{number}", failure(ErrorKind.RATE_LIMITED, status=429)), 1.0, 0.0)
+        machine.on_granted(Granted(lease=f"run/0#{number + 1}"), 1.0)
+    lease = fail_and_retry(machine, "run/0#3", failure(ErrorKind.SERVER_ERROR, status=500))
+    result = result_of(machine.on_performed(done(lease, failure(ErrorKind.SERVER_ERROR, status=500)), 9.0, 0.0))
+    assert (result.attempts, result.failure.kind) == (4, ErrorKind.SERVER_ERROR)
 
 
 @pytest.mark.parametrize(
@@ -468,7 +507,7 @@ def test_what_an_aborted_caller_reports_is_a_timeout_and_tried_again():
     flying(machine)
     machine.on_attempt_timeout("run/0#1", 31.75, 0.0)
     effects = machine.on_performed(done("run/0#1", failure(ErrorKind.CONNECTION, sent=False)), 32.0, 0.5)
-    assert told(effects) == [Settle(lease="run/0#1", outcome=Outcome.AMBIGUOUS)]
+    assert told(effects) == [Settle(lease="run/0#1", outcome=Outcome.AMBIGUOUS, kind=ErrorKind.TIMEOUT)]
     assert some(Later, effects) == [Later("retry:run/0", 0.5)]
 
 
@@ -487,7 +526,7 @@ def test_a_caller_that_never_comes_back_is_lost_and_another_hired_in_its_place()
     machine.on_attempt_timeout("run/0#1", 31.75, 0.0)
     effects = machine.on_attempt_timeout("run/0#1", 33.75, 0.0)
     assert effects[0] == Lost(CALLER, "run/0#1")
-    assert told(effects) == [Settle(lease="run/0#1", outcome=Outcome.AMBIGUOUS)]
+    assert told(effects) == [Settle(lease="run/0#1", outcome=Outcome.AMBIGUOUS, kind=ErrorKind.TIMEOUT)]
     assert (result_of(effects).failure.kind, result_of(effects).execution_time_ms) == (ErrorKind.TIMEOUT, 33750.0)
     assert some(Hire, effects) == [Hire("main", 1, "caller/main/1")]
     assert machine.on_performed(done("run/0#1"), 99.0, 0.0) == [Dismiss(CALLER)]
@@ -640,7 +679,7 @@ def test_a_caller_that_fails_during_a_call_is_replaced_and_the_call_tried_again(
     machine = gateway(callers=1)
     flying(machine)
     effects = machine.on_caller_gone(CALLER, 1.0, 0.5)
-    assert told(effects) == [Settle(lease="run/0#1", outcome=Outcome.AMBIGUOUS)]
+    assert told(effects) == [Settle(lease="run/0#1", outcome=Outcome.AMBIGUOUS, kind=ErrorKind.CONNECTION)]
     assert some(Unset, effects) == [Unset("attempt:run/0#1")]
     assert some(Later, effects) == [Later("retry:run/0", 0.5)]
     machine.on_retry_due("run/0", 2.0)

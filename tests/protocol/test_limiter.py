@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from protocol.chat import Usage
-from protocol.domain import Domain
 from protocol.errors import ErrorKind
 from protocol.limiter import GRACE, MOST_AT_ONCE, DomainLimits, Ignored, LeaseExpired, Limiter, Reply, Wake
 from protocol.policies.budget import Budget
@@ -230,17 +229,17 @@ def test_a_429_blocks_the_whole_domain_until_the_provider_said():
     assert granted(limiter_.on_wake(D, 7.00001)) == ["b#1"]
 
 
-def test_a_429_without_a_time_blocks_by_backoff_that_a_success_ends():
+def test_a_429_without_a_time_blocks_for_longer_each_time_until_a_success():
     limiter_, now, blocks = limiter(), 0.0, []
     for outcome in ("429", "429", "429", "ok", "429"):
-        limiter_.on_acquire(ask("a#1"), now)
+        assert granted(limiter_.on_acquire(ask("a#1"), now)) == ["a#1"]
         if outcome == "ok":
             limiter_.on_settle(Settle(lease="a#1"), now)
-            continue
-        throttle(limiter_, "a#1", now)
-        blocks.append(limiter_._domains[D].blocked_until - now)
+        else:
+            throttle(limiter_, "a#1", now)
+            blocks.append(limiter_._domains[D].blocked_until - now)
         now += 60.0
-    assert blocks == [about(1.0), about(2.0), about(4.0), about(1.0)]
+    assert blocks == [about(0.25), about(1.0), about(5.0), about(0.25)]
 
 
 def test_a_storm_of_429_counts_one_epoch_and_the_latest_end():
@@ -253,7 +252,8 @@ def test_a_storm_of_429_counts_one_epoch_and_the_latest_end():
     assert wakes(limiter_.on_acquire(ask("d#1"), 1.0)) == [about(4.5)]
     assert [e.message.epoch for e in limiter_.on_wake(D, 5.6) if isinstance(e, Reply)] == [1]
     throttle(limiter_, "d#1", 6.0, 1.0)
-    assert limiter_._domains[D].epoch == 2
+    limiter_.on_acquire(ask("e#1"), 6.0)
+    assert [e.message.epoch for e in limiter_.on_wake(D, 7.1) if isinstance(e, Reply)] == [2]
 
 
 def test_after_a_block_one_probe_goes_and_not_a_burst():
@@ -548,6 +548,14 @@ def test_who_stands_aside_is_forgotten_with_a_dead_holder():
     assert granted(limiter_.on_settle(Settle(lease="a/0#1", outcome=Outcome.UNSENT), 0.0)) == []
 
 
+def test_who_stands_aside_is_called_in_when_the_holder_of_the_run_s_calls_dies():
+    limiter_ = limiter()
+    limiter_.on_allow(Allow(run="a", calls=1), 0.0)
+    limiter_.on_acquire(ask("a/0#1", holder="dead"), 0.0)
+    limiter_.on_acquire(ask("a/1#1"), 0.0)
+    assert granted(limiter_.on_holder_gone("dead", 0.0)) == ["a/1#1"]
+
+
 def test_a_budget_that_is_raised_lets_in_who_stands_aside():
     limiter_ = limiter()
     limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
@@ -613,7 +621,7 @@ def test_a_lease_that_was_reaffirmed_corrects_the_share_of_its_flow_like_any_oth
     for request in (ask("x#1"), ask("a/1#1", flow="a"), ask("b/0#1", flow="b")):
         limiter_.on_acquire(request, 0.0)
     usage = Usage(input_tokens=5000)
-    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=usage), 0.0)) == ["b/0#1"]
+    assert granted(limiter_.on_settle(Settle(lease="a/0#1", usage=usage), 1.0)) == ["b/0#1"]
 
 
 def test_the_end_of_somebody_who_held_nothing_tells_a_restarted_limiter_nothing():
@@ -662,24 +670,16 @@ def test_a_turn_answers_so_many_and_leaves_the_others_to_the_next():
 # --- what adapts to a provider
 
 
-def test_a_rate_that_is_learned_where_none_was_configured_paces_the_requests():
-    domain = Domain(D, DomainLimits(), {}, empty_at=None)
-    domain.set_rate(2.0, 10.0)
-    costs = (1, 0, 0, 0)
-    assert domain.wait(costs, 10.0) == 0.0
-    domain.take(costs, 10.0)
-    assert domain.wait(costs, 10.0) == about(0.5)
-    domain.set_rate(1.0, 10.0)
-    assert domain.wait(costs, 10.0) == about(1.0)
-
-
-def test_what_a_holder_does_not_name_it_does_not_hold():
+@pytest.mark.parametrize("replaced", [False, True])
+def test_what_a_replaced_holder_does_not_name_is_free_and_what_another_does_not_may_be_on_its_way(replaced):
     limiter_ = limiter(concurrency=2)
-    for lease in ("a#1", "b#1"):
+    for lease in ("a#1", "b#1", "c#1"):
         limiter_.on_acquire(ask(lease), 0.0)
     named = ask("b#1")
-    assert granted(limiter_.on_reaffirm(Reaffirm(holder=named.holder, leases=(named,)), 1.0)) == []
-    assert (limiter_.in_flight(D), set(limiter_._leases)) == (1, {"b#1"})
+    limiter_.on_reaffirm(Reaffirm(holder=named.holder, leases=(named,), replaced=replaced), 1.0)
+    assert set(limiter_._leases) == ({"b#1"} if replaced else {"a#1", "b#1"})
+    assert limiter_.in_flight(D) == len(limiter_._leases)
+    assert granted(limiter_.on_settle(Settle(lease="b#1"), 2.0)) == ([] if replaced else ["c#1"])
 
 
 # --- what can be looked at

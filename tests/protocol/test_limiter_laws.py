@@ -112,7 +112,8 @@ class World(RuleBasedStateMachine):
         self.silent = set()  # holders that a restarted limiter has not heard of yet
         self.limiter = self.make(fresh=True)
         for run in self.bounded():
-            self.perform(self.limiter.on_allow(Allow(run=run, nano_usd=self.OF_RUNS), self.now))
+            allow = Allow(run=run, nano_usd=self.OF_RUNS, calls=1 if run == "b" else None)
+            self.perform(self.limiter.on_allow(allow, self.now))
 
     def make(self, *, fresh):
         return Limiter({D: LIMITS}, flows=WEIGHTS, budget=self.budget, fresh=fresh)
@@ -253,6 +254,7 @@ class World(RuleBasedStateMachine):
             self.line.remove(request)
             self.perform(self.limiter.on_cancel(Cancel(lease=request.lease), self.now))
 
+    @precondition(lambda self: self.held and self.waiting)
     @rule(holder=st.sampled_from(HOLDERS))
     def a_holder_dies(self, holder):
         for lease in [lease for lease, request in self.held.items() if request.holder == holder]:
@@ -268,6 +270,7 @@ class World(RuleBasedStateMachine):
 
     # --- restarts
 
+    @precondition(lambda self: self.held)
     @rule(seconds=st.sampled_from([0.0, 2.0, 40.0]))
     def the_limiter_is_restarted(self, seconds):
         """It forgets everything but the books; who waited asks again, under a new lease."""
@@ -324,6 +327,15 @@ class World(RuleBasedStateMachine):
         for run in self.bounded():
             reserved = sum(r.amount.nano_usd for r in self.held.values() if ids.run_of(r.lease) == run)
             assert reserved + self.spent_by.get(run, 0) <= self.OF_RUNS
+            assert run == "a" or sum(ids.run_of(lease) == "b" for lease in self.held) <= 1
+
+    @invariant()
+    def nobody_is_forgotten(self):
+        """Who stands aside is called in by somebody of the same run: one that waits in line, or whose call will end."""
+        line = self.limiter._domains[D].line if D in self.limiter._domains else None
+        for run in line._aside if line is not None else ():
+            in_line = [waiter for queue in line._classes for waiter in queue if ids.run_of(waiter.key) == run]
+            assert in_line or self.budget.account(run).calls > 0
 
     @invariant()
     def nobody_waits_past_the_deadline(self):

@@ -111,6 +111,14 @@ def test_the_holder_of_a_step_is_known_until_it_is_settled():
     assert supervisor.holders_of("run/0") == ()
 
 
+def test_the_tasks_of_a_run_are_known_by_whoever_holds_them():
+    supervisor = team(coder=2, reviewer=1)
+    for asked in (message("coder", "a"), message("reviewer", "a", "1/0"), message("coder", "b")):
+        supervisor.on_message(asked)
+    supervisor.on_settled("a/0")
+    assert supervisor.steps_of("a") == ("a/1/0",)
+
+
 def test_what_is_asked_again_goes_to_its_holder_and_is_booked_once():
     supervisor = team(coder=2)
     assert supervisor.on_message(message("coder", "a")) == Route("coder/0")

@@ -139,6 +139,17 @@ def test_flows_share_a_contended_provider_by_their_weights(tmp_path):
     assert sum(order[:20]) == pytest.approx(15, abs=2)
 
 
+def test_priorities_hold_where_no_limits_are_configured_and_only_callers_are_scarce(tmp_path):
+    lines = [{"task": f"Explain number {n}.", "priority": "low" if n < 190 else "high"} for n in range(100, 200)]
+    with FakeServer(Script(latency=0.5, record=True)) as server:
+        text = config(server.url, "[team]\nplan = 'never'\n")
+        done = run(tmp_path, text, "--tasks", "-", stdin="\n".join(map(json.dumps, lines)))
+        texts = [json.loads(body)["messages"][-1]["content"] for body in server.bodies()]
+    order = [text.split("number ")[1][:3] for text in texts if text.startswith("Implement: ")]
+    assert done.code == 0
+    assert max(order.index(str(n)) for n in range(190, 200)) < 64 + 10 + 5
+
+
 def test_priority_and_flow_reach_every_agent():
     with FakeServer(Script()) as server, system_for(server) as system:
         system.register(Mirror)

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -95,7 +96,11 @@ def session(leader):
 
 def children(pid):
     """Return the processes that *pid* has started."""
-    return [int(n) for each in Path(f"/proc/{pid}/task").glob("*/children") for n in each.read_text().split()]
+    found = []
+    for each in Path(f"/proc/{pid}/task").glob("*/children"):
+        with suppress(OSError):  # the thread has ended meanwhile
+            found += map(int, each.read_text().split())
+    return found
 
 
 def gone(pid, within=5.0):

@@ -52,7 +52,7 @@ def test_a_task_goes_straight_to_a_role_and_its_text_is_the_output(system):
 def test_an_unknown_role_fails_at_once_and_says_which_there_are(system):
     outcome = system.submit("hi", to="plumber").result(10)
     assert outcome.error_kind is ErrorKind.NO_SUCH_ROLE
-    assert "coder, orchestrator, reviewer" in outcome.error
+    assert "coder, executor, orchestrator, reviewer" in outcome.error
 
 
 @pytest.mark.parametrize(("workflow", "said"), [("nope", "there are: direct, team"), (int, "subclass"), (Agent, "sub")])

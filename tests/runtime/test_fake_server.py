@@ -509,7 +509,10 @@ def test_the_command_prints_its_url_serves_and_ends_on_a_signal(tmp_path):
         assert said(caller, TASK).count("\n") == 1
         caller.close()
         process.send_signal(signal.SIGINT)
-        assert process.wait(10) == 0
+        try:
+            assert process.wait(10) == 0
+        finally:
+            process.kill()
 
 
 @pytest.mark.slow

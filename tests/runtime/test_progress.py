@@ -45,6 +45,20 @@ def test_a_failed_task_says_why_and_a_cut_one_that_it_was_cut():
     assert shown(STARTED, cut)[1].endswith("(42 tokens, 1.2 s, cut)")
 
 
+def test_what_running_a_draft_showed_is_one_line():
+    found = {"subtask": "a", "round": 0, "parsed": True, "ran": True, "tests_passed": 1, "tests_failed": 2}
+    assert shown(("draft.checked", found)) == [
+        "[   0.0 s] executor     found:  a (it parses, it runs, 1 of 3 tests passed)"
+    ]
+    assert shown(("draft.checked", {"subtask": "a", "note": "not run: there is no Python in it"})) == [
+        "[   0.0 s] executor     found:  a (not run: there is no Python in it)"
+    ]
+
+
+def test_that_drafts_are_not_run_is_said_with_the_reason():
+    assert shown(("drafts.not_run", {"reason": "no sandbox"})) == ["[   0.0 s] drafts are not run: no sandbox"]
+
+
 def test_a_plan_is_numbered_and_one_of_a_single_part_is_not_shown():
     assert shown(("plan.made", {"subtasks": ["a", "b"]})) == [
         "[   0.0 s] plan with 2 subtasks:\n            1. a\n            2. b"

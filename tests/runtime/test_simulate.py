@@ -95,10 +95,12 @@ def test_workflows_that_fail_are_counted_and_make_the_exit_code_1(tmp_path):
     assert document["errors"] == {"server_error": 20}
 
 
-def test_what_is_not_built_yet_is_said_and_the_rest_is_simulated(tmp_path):
-    done = simulate(tmp_path, "--config", with_table(tmp_path, "[budget]\nusd = 1.0"))
-    assert done.code == 0
-    assert "budget.usd is not built yet" in done.lines[0]
+def test_a_model_without_a_price_is_not_called_while_a_budget_is_set_and_a_warning_says_so(tmp_path):
+    done = simulate(tmp_path, "--config", with_table(tmp_path, "[budget]\nusd = 1.0"), "--json")
+    (document,) = done.documents
+    assert done.code == 1
+    assert document["errors"] == {"budget": 20}
+    assert "model.m has no price" in done.lines[0]
 
 
 # --- what is refused

@@ -49,6 +49,8 @@ cpu_per_call = {call}
 {more}
 """
 CALLS = 1 + 2 * 3
+NO_CODE = "[executor]\nenabled = false"
+"""A simulation runs no code."""
 
 
 def configured(*, limits="", parallel=64, spread=0.0, window=512, message=0.0, call=0.0, more="") -> Config:
@@ -101,7 +103,7 @@ def test_the_outputs_are_those_of_the_same_team_over_http():
     ended(configured(more="reject = 0.5"), workflows=4, seed=3, trace=simulated)
     with FakeServer(Script(subtasks=3, reject_first_reviews=0.5, seed=3)) as server:
         config = Config.parse(
-            TEAM.format(limits="", parallel=64, spread=0.0, window=1, message=0.0, call=0.0, more="")
+            TEAM.format(limits="", parallel=64, spread=0.0, window=1, message=0.0, call=0.0, more=NO_CODE)
             .replace("http://127.0.0.1:9/v1", server.url)
             .replace('api_key_env = "NO_SUCH_VARIABLE_IS_READ"', "")
             .encode(),
@@ -285,8 +287,8 @@ def test_workflows_that_can_never_end_are_counted():
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        ("server_error", "server_error"),
-        ("timeout", "timeout"),
+        ("server_error", "circuit_open"),  # the coder's call is not even sent: the plan's attempts have opened it
+        ("timeout", "circuit_open"),
         ("truncated", "truncated"),
         ("malformed", "bad_response"),
     ],

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.messages import Summary, WorkflowResult
-from runtime.summary import lines, total
+from protocol.facts import Checked
+from protocol.messages import Accepted, Summary, WorkflowResult
+from runtime.summary import Tally, lines, total
 
 ONE = Summary(
     total_tasks=3, successful=2, failed=1, llm_calls=4, retries=1, input_tokens=10, output_tokens=20, cost_usd=0.25,
@@ -64,3 +65,30 @@ def test_every_field_of_a_runs_summary_is_summed(field):
 
 def test_the_sums_of_nothing_are_nothing():
     assert total([], 5.0).workflows == total([], 5.0).total_tasks == 0
+
+
+def tally(*facts: Checked | None) -> list[str]:
+    counted = Tally()
+    for each in facts:
+        accepted = (Accepted(subtask="a", accepted=True, facts=each),)
+        counted.add(WorkflowResult(correlation_id="x", success=True, accepted=accepted))
+    return counted.lines()
+
+
+def test_the_drafts_are_counted_by_what_running_them_showed():
+    good, bad = Checked(parsed=True, ran=True, tests_passed=2, tests_failed=1), Checked(parsed=False)
+    assert tally(good, bad) == ["Drafts: parsed 1 of 2, ran 1 of 2, 2 of 3 tests passed"]
+    assert tally(Checked(parsed=True, ran=True)) == ["Drafts: parsed 1 of 1, ran 1 of 1, no tests"]
+
+
+def test_drafts_that_were_not_run_say_why():
+    none = Checked(note="not run: no sandbox")
+    assert tally(none, none) == ["Drafts: 2 of 2 not run: no sandbox"]
+    assert tally(none, Checked(parsed=True)) == [
+        "Drafts: parsed 1 of 2, ran 0 of 2, no tests",
+        "Drafts: 1 of 2 not run: no sandbox",
+    ]
+
+
+def test_where_nothing_was_to_be_run_nothing_is_said():
+    assert tally(None, None) == []

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from protocol.wire.hints import (
     DAY,
+    Counted,
     RateLimits,
     Window,
     date,
@@ -17,6 +18,7 @@ from protocol.wire.hints import (
     rate_limits,
     seconds,
     wait_hint,
+    windows_of,
 )
 
 NOW = 1_800_000_000.0  # Fri, 15 Jan 2027 08:00:00 GMT
@@ -221,3 +223,139 @@ def test_counts_that_are_none_are_left_out():
         "x-ratelimit-reset-tokens": "3",
     }
     assert rate_limits(headers, NOW).tokens == Window(reset=3.0)
+
+
+def counted(resource, limit=None, remaining=None, reset=None, period=60.0):
+    return Counted(resource, Window(limit=limit, remaining=remaining, reset=reset, period=period))
+
+
+@pytest.mark.parametrize(
+    ("headers", "windows"),
+    [
+        (
+            {"ratelimit": '"default";r=50;t=30', "ratelimit-policy": '"default";q=100;w=60'},
+            [counted("requests", 100, 50, 30.0)],
+        ),
+        (
+            {
+                "ratelimit": '"rpm";r=50;t=30, "tpm";r=1000;t=4',
+                "ratelimit-policy": '"rpm";q=100;w=60;pk=:c2Q=:, "tpm";q=90000;w=60;qu="tokens"',
+            },
+            [counted("requests", 100, 50, 30.0), counted("tokens", 90000, 1000, 4.0)],
+        ),
+        (
+            {"ratelimit-policy": '"second";q=10;w=1, "hour";q=1000;w=3600'},
+            [counted("requests", 10, period=1.0), counted("requests", 1000, period=3600.0)],
+        ),
+        (
+            {"ratelimit": '"anonymous";r=5;t=9'},
+            [counted("requests", None, 5, 9.0, None)],
+        ),
+        (
+            {"ratelimit": "limit=100, remaining=50, reset=5", "ratelimit-policy": "100;w=60"},
+            [counted("requests", 100, 50, 5.0)],
+        ),
+        (
+            {"ratelimit": "limit=100, remaining=50, reset=5", "ratelimit-policy": "10;w=1, 100;w=60"},
+            [counted("requests", 100, 50, 5.0), counted("requests", 10, period=1.0)],
+        ),
+        (
+            {"ratelimit": "limit=7, remaining=5, reset=5", "ratelimit-policy": "10;w=1, 100;w=60"},
+            [counted("requests", 7, 5, 5.0, None), counted("requests", 10, period=1.0), counted("requests", 100)],
+        ),
+        (
+            {"ratelimit-limit": "10, 10;w=1, 50;w=60", "ratelimit-remaining": "3", "ratelimit-reset": "1"},
+            [counted("requests", 10, 3, 1.0, 1.0), counted("requests", 50)],
+        ),
+        (
+            {"ratelimit-limit": "300", "ratelimit-remaining": "280", "ratelimit-reset": "53"},
+            [counted("requests", 300, 280, 53.0, None)],
+        ),
+        ({"ratelimit-remaining": "280"}, [counted("requests", None, 280, None, None)]),
+        ({"ratelimit": '"c";r=5', "ratelimit-policy": '"c";q=10;qu="concurrent-requests"'}, []),
+        ({"ratelimit": '"b";r=5', "ratelimit-policy": '"b";q=10;qu="content-bytes"'}, []),
+        ({"ratelimit": ';;;,,,"', "ratelimit-policy": "\x00=;w"}, []),
+        ({"ratelimit-policy": '"x";q=5;w=0'}, [counted("requests", 5, period=None)]),
+    ],
+)
+def test_every_draft_of_the_ietf_is_read(headers, windows):
+    assert windows_of(headers, NOW) == tuple(windows)
+
+
+@pytest.mark.parametrize(
+    ("headers", "windows"),
+    [
+        (
+            {
+                "x-ratelimit-limit-requests-day": "1440",
+                "x-ratelimit-limit-tokens-minute": "60000",
+                "x-ratelimit-remaining-tokens-minute": "59000",
+                "x-ratelimit-reset-tokens-minute": "12.5",
+                "x-ratelimit-limit-requests-second": "5",
+                "x-ratelimit-limit-requests-hour": "300",
+            },
+            [
+                counted("requests", 5, period=1.0),
+                counted("requests", 300, period=3600.0),
+                counted("requests", 1440, period=DAY),
+                counted("tokens", 60000, 59000, 12.5),
+            ],
+        ),
+        (
+            {"x-ratelimit-limit-tokens": "90000", "x-ratelimit-limit-tokens_usage_based": "50000"},
+            [counted("tokens", 90000), counted("tokens", 50000)],
+        ),
+        (
+            {"anthropic-priority-input-tokens-limit": "8000", "anthropic-priority-input-tokens-remaining": "7000"},
+            [counted("input_tokens", 8000, 7000)],
+        ),
+        (
+            {"x-ratelimit-limit": "20", "x-ratelimit-remaining": "0", "x-ratelimit-reset": "1800000040000"},
+            [counted("requests", 20, 0, 40.0, None)],
+        ),
+        (
+            {"x-ratelimit-limit": "20", "x-ratelimit-limit-requests": "500"},
+            [counted("requests", 500)],
+        ),
+    ],
+)
+def test_windows_of_other_lengths_and_tiers_are_read(headers, windows):
+    assert windows_of(headers, NOW) == tuple(windows)
+
+
+def test_the_first_window_of_a_resource_stands_for_it():
+    headers = {"x-ratelimit-limit-tokens": "90000", "x-ratelimit-limit-tokens-day": "50000"}
+    assert rate_limits(headers, NOW) == RateLimits(tokens=Window(limit=90000))
+
+
+NAMES = [
+    "ratelimit",
+    "ratelimit-policy",
+    "ratelimit-limit",
+    "ratelimit-remaining",
+    "ratelimit-reset",
+    "x-ratelimit-limit",
+    "x-ratelimit-remaining-tokens",
+    "x-ratelimit-reset-requests-day",
+    "anthropic-ratelimit-requests-limit",
+    "anthropic-priority-output-tokens-remaining",
+    "date",
+]
+HOSTILE = st.one_of(
+    st.text(st.characters(exclude_categories=()), max_size=40),
+    st.text('";=,.0123456789abqrtw-', max_size=60),
+    st.sampled_from(["NaN", "-1", "1e308", "9" * 400, '"a";q=1;' * 300, "Infinity", "0", "-0"]),
+)
+
+
+@settings(max_examples=100)
+@given(st.dictionaries(st.sampled_from(NAMES), HOSTILE, max_size=5))
+def test_whatever_a_server_sends_each_window_holds_sane_numbers_or_none(headers):
+    for _, window in windows_of(headers, NOW):
+        assert all(value is None or 0 <= value <= 2**53 for value in (window.limit, window.remaining))
+        assert all(value is None or (value >= 0 and math.isfinite(value)) for value in (window.reset, window.period))
+
+
+def test_a_long_hostile_field_is_read_in_no_time_and_only_its_beginning():
+    field = ", ".join(f'"{n}";r={n};t=1' for n in range(100_000))
+    assert len(windows_of({"ratelimit": field, "ratelimit-policy": field}, NOW)) < 200

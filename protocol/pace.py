@@ -1,0 +1,224 @@
+"""The pace of a domain: what its provider has taught of its limits, by refusals, headers, overload and timeouts.
+
+A composition of three policies, which decide: a rate for each resource that is counted (``adaptive_rate.py``), the
+limits that headers speak of (``learned_limits.py``), and how many calls may be in flight (``aimd.py``). What is
+configured is a ceiling for all of them, kept by the meters of ``protocol/domain.py``.
+
+==================== ============================================ ========================= =======================
+news                 the rate that it is about                    the other rates           calls in flight
+==================== ============================================ ========================= =======================
+success              may grow                                     may grow                  may grow
+429                  blocks the domain, is cut once per epoch
+503, 529                                                                                    cut once per epoch
+timeout                                                                                     cut once per epoch, mildly
+headers              lower the level, teach the limit             as their headers say
+==================== ============================================ ========================= =======================
+
+A 429 is about the resource of which its headers say that nothing is left, else about requests. Where no limit is
+configured nothing is paced until a 429 or a header has shown that there is one: a server of one's own has none. After
+a restart, which forgets what was learned, such a domain starts carefully in place of that.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec import Struct
+
+from protocol.errors import ErrorKind
+from protocol.policies.adaptive_rate import CAREFUL, AdaptiveRate, RateSettings, Source
+from protocol.policies.aimd import Aimd, AimdLimits
+from protocol.policies.hidden_bucket import infer
+from protocol.policies.learned_limits import LearnedLimits
+from protocol.signals import Outcome
+from protocol.wire.hints import windows_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from protocol.line import Costs
+    from protocol.policies.adaptive_rate import Learned, Pass
+    from protocol.signals import Settle
+
+RESOURCES = ("requests", "tokens", "input_tokens", "output_tokens")
+"""What providers count, by its index in :data:`~protocol.line.Costs`."""
+UNPACED = RateSettings(start=inf)
+MOST_IN_FLIGHT = 10**6
+"""Where no concurrency is configured it never grows above this."""
+MINUTE = 60.0
+
+
+class Ticket(NamedTuple):
+    """What to remember of a grant: its pass for each rate, by index, and the epoch of the concurrency."""
+
+    passes: tuple[tuple[int, Pass], ...]
+    crowd: int
+
+    @property
+    def epoch(self) -> int:
+        """How many storms of 429s the domain had seen."""
+        return sum(passed.epoch for _, passed in self.passes)
+
+
+class LearnedLimit(Struct, frozen=True, kw_only=True):
+    """What is known of one limit of a domain: units a minute and at once (None: unknown), and from where.
+
+    ``source`` is ``configured``, ``headers``, or ``refusals``.
+    """
+
+    resource: str
+    per_minute: float
+    burst: float | None
+    source: str
+
+
+class Pace:
+    """The pace of one domain. *limits* are the configured ones by index: units per second, and at once."""
+
+    __slots__ = ("_announced", "_most", "_storm", "crowd", "headers", "rates", "throttled")
+
+    def __init__(
+        self, limits: Mapping[int, tuple[float, float]], concurrency: float, *, empty_at: float | None
+    ) -> None:
+        self._most = concurrency
+        self.headers = LearnedLimits()
+        self.rates: dict[int, AdaptiveRate] = {}
+        self.crowd: Aimd | None = None
+        self._storm: tuple[float, float] | None = None
+        self.throttled = 0
+        self._announced: set[tuple[int, Source]] = set()
+        for index in {0, *limits}:
+            rate, burst = limits.get(index, (None, None))
+            unknown = UNPACED if empty_at is None else None
+            self.rates[index] = AdaptiveRate(infer, limit=rate, burst=burst, settings=unknown)
+            if empty_at is not None:  # where no limit is known one may go at once, as ever, but not many
+                self.rates[index].drain(empty_at if index in limits else empty_at - 1.0 / CAREFUL)
+
+    # --- what can be asked
+
+    @property
+    def concurrency(self) -> float:
+        """How many calls may be in flight now."""
+        return self._most if self.crowd is None else self.crowd.limit
+
+    @property
+    def blocked_until(self) -> float:
+        """Until when a 429 lets nobody go."""
+        return max(rate.blocked_until for rate in self.rates.values())
+
+    @property
+    def storm(self) -> float:
+        """Return the seconds from the first 429 to the last, since anything has succeeded."""
+        return 0.0 if self._storm is None else self._storm[1] - self._storm[0]
+
+    def wait(self, costs: Costs, now: float) -> float:
+        """Return the seconds until *costs* may go; a block and the probe after it are part of that."""
+        wait = 0.0
+        for index, rate in self.rates.items():
+            wait = max(wait, rate.wait(now, costs[index]))
+        return wait
+
+    def learned(self) -> tuple[LearnedLimit, ...]:
+        """Say what is known of the limits, one of each resource that is known at all."""
+        known = ((index, rate.learned()) for index, rate in self.rates.items())
+        return tuple(_limit(index, learned) for index, learned in known if learned.rate is not None)
+
+    def lessons(self) -> tuple[LearnedLimit, ...]:
+        """Say what was learned since this was asked last: each limit once from each source."""
+        news = []
+        for index, rate in self.rates.items():
+            learned = rate.learned()
+            key = index, learned.source
+            if learned.source in _TAUGHT and key not in self._announced:
+                self._announced.add(key)
+                news.append(_limit(index, learned))
+        return tuple(news)
+
+    # --- what happens
+
+    def on_granted(self, costs: Costs, now: float) -> Ticket:
+        """Let a call go; keep the ticket for its end. One that went in an earlier life costs nothing."""
+        passes = tuple((index, rate.on_granted(now, costs[index])) for index, rate in self.rates.items())
+        return Ticket(passes, 0 if self.crowd is None else self.crowd.epoch)
+
+    def on_settled(
+        self, ticket: Ticket, settle: Settle, surplus: Costs, now: float, roll: float, in_flight: int
+    ) -> None:
+        """A call has ended, one of *in_flight*; it took *surplus* less than was thought. *roll* is a die in [0, 1)."""
+        hit = self._hear(ticket, settle, now) if settle.headers else 0
+        for index, passed in ticket.passes:
+            rate = self.rates[index]
+            if settle.outcome is Outcome.UNSENT:
+                rate.on_unsent(passed, now)
+                continue
+            if surplus[index]:
+                rate.correct(surplus[index], now)
+            if settle.outcome is Outcome.SUCCESS:
+                rate.on_success(passed, now)
+            elif settle.outcome is Outcome.THROTTLED and index == hit:
+                rate.on_throttled(passed, now, settle.retry_after, roll)
+            else:
+                rate.on_other(passed, now)
+        self._count(settle.outcome, now)
+        self._crowd(ticket.crowd, settle, in_flight)
+
+    def on_unused(self, ticket: Ticket, now: float) -> None:
+        """A call was never made."""
+        for index, passed in ticket.passes:
+            self.rates[index].on_unsent(passed, now)
+
+    def on_gone(self, ticket: Ticket, now: float) -> None:
+        """Nobody will ever say how a call has ended."""
+        for index, passed in ticket.passes:
+            self.rates[index].on_other(passed, now)
+
+    # --- inside
+
+    def _hear(self, ticket: Ticket, settle: Settle, now: float) -> int:
+        """Learn from the headers of a reply; return the index of the resource that a 429 of these is about."""
+        windows = windows_of(settle.headers, 0.0)  # what they say of time is relative, or to the date beside it
+        passes = dict(ticket.passes)
+        for lesson in self.headers.on_headers(windows):
+            index = RESOURCES.index(lesson.resource)
+            if lesson.rate is not None:
+                self._taught(index).teach(lesson.rate)
+            if lesson.remaining is not None and index in passes:
+                self.rates[index].on_remaining(passes[index], lesson.remaining, now)
+        hit = RESOURCES.index(self.headers.exhausted(windows) or RESOURCES[0])
+        return hit if hit in passes else 0
+
+    def _taught(self, index: int) -> AdaptiveRate:
+        """Return the rate of a resource that headers speak of; from now on it is paced."""
+        return self.rates.setdefault(index, AdaptiveRate(infer))
+
+    def _count(self, outcome: Outcome, now: float) -> None:
+        """Keep when the first and the last 429 came of the storm that is not over."""
+        if outcome is Outcome.SUCCESS:
+            self._storm = None
+        elif outcome is Outcome.THROTTLED:
+            self.throttled += 1
+            self._storm = (now, now) if self._storm is None else (self._storm[0], now)
+
+    def _crowd(self, epoch: int, settle: Settle, in_flight: int) -> None:
+        """Raise or cut how many calls may be in flight; the first trouble tells how many were too many."""
+        overload = settle.outcome is Outcome.OVERLOADED
+        if overload or settle.kind is ErrorKind.TIMEOUT:
+            if self.crowd is None:
+                most = MOST_IN_FLIGHT if self._most == inf else int(self._most)
+                self.crowd = Aimd(AimdLimits(first=in_flight, most=most))
+            (self.crowd.on_overload if overload else self.crowd.on_timeout)(epoch)
+        elif settle.outcome is Outcome.SUCCESS and self.crowd is not None:
+            self.crowd.on_success(epoch, in_flight)
+
+
+_TAUGHT = (Source.HEADERS, Source.REFUSALS)
+
+
+def _limit(index: int, learned: Learned) -> LearnedLimit:
+    return LearnedLimit(
+        resource=RESOURCES[index],
+        per_minute=(learned.rate or 0.0) * MINUTE,
+        burst=learned.burst,
+        source=str(learned.source),
+    )
