@@ -339,6 +339,19 @@ def test_a_rejected_draft_goes_up_the_ladder_and_each_result_says_why_this_model
     assert learnt["case coder simple first cheap"] < 0.0 < learnt["case coder simple up strong"]
 
 
+def test_a_subtask_that_quotes_its_whole_task_is_no_harder_to_write_for_it():
+    def coder(call):
+        return f"a draft of {call.request.model}"
+
+    whole = "Build a shop with a database, an API, payments and docs"
+    plan = Plan(subtasks=(f"Write the tests of {whole}", whole))
+    kit = ActorTestKit({"orchestrator": plan, "coder": coder, "reviewer": GOOD}, models=tiers())
+    for agent in (Orchestrator, Coder, Reviewer):
+        kit.register(agent)
+    why = [r.why_model for r in run(kit, whole, split="never").results if r.agent.startswith("coder")]
+    assert ["simple coder" in why[0], "complex coder" in why[1]] == [True, True]
+
+
 def test_a_call_that_failed_on_its_way_teaches_nothing_about_its_model():
     kit = ActorTestKit({"coder": bad_request(), "reviewer": GOOD}, models=tiers())
     for agent in (Coder, Reviewer):
