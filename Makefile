@@ -50,6 +50,9 @@ bench: $(VENV)/.bench
 	$(PY) benchmarks/team.py --out benchmarks/results/team.json
 	$(PY) benchmarks/kit.py --out benchmarks/results/kit.json
 	$(PY) benchmarks/simulation.py --out benchmarks/results/simulation.json
+	$(PY) benchmarks/ratelimit.py --out benchmarks/results/ratelimit.json
+	$(PY) -m runtime bench --json > benchmarks/results/bench.json
+	$(PY) benchmarks/plots.py
 	$(PY) benchmarks/complexity.py --out benchmarks/results/complexity.json
 	$(PY) benchmarks/feedback.py --out benchmarks/results/feedback.json
 	$(PY) benchmarks/routing.py --out benchmarks/results/routing.json

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from actors.asking import Talk
 from actors.chatting import Chatting
-from actors.conversations import as_text, failure_of, guard
+from actors.conversations import WORKS, as_text, failure_of, guard
 from actors.directory import ActorSpec, answer_to
 from protocol import ids
 from protocol.errors import Cancelled, ErrorKind
@@ -37,16 +37,22 @@ OWN = frozenset({"blocking", "handle", "restart_on", "role", "settings", "system
 class Held:
     """A message taken and not yet answered; lives in the mailbox.
 
-    *blamed*: its handler made the agent restart. *cancelled*: nobody waits for its answer any more.
+    *blamed*: its handler made the agent restart. *open*: what an earlier instance waited for, by whoever works for it.
     """
 
-    __slots__ = ("blamed", "cancelled", "deliveries", "message")
+    __slots__ = ("blamed", "deliveries", "message", "open")
 
     def __init__(self, message: AgentMessage) -> None:
         self.message = message
         self.deliveries = 1
         self.blamed = False
-        self.cancelled = False
+        self.open: dict[str, str] = {}
+
+    def note(self, talk: Talk) -> None:
+        """Remember what *talk* waits for: whoever ends it, if it is not resumed, has to say that nobody does."""
+        for step, (_, request) in talk.conversation.waiting.items():
+            if request.kind in WORKS:
+                self.open[step] = WORKS[request.kind]
 
 
 class Agent(Chatting):
@@ -76,7 +82,7 @@ class Agent(Chatting):
         held, mailbox = self._held(), self.actor_inbox
         stuck = self._stuck_id(held)
         unfinished, mailbox.failed_on, mailbox.stuck = mailbox.failed_on, None, None
-        if isinstance(unfinished, WhoHolds):
+        if isinstance(unfinished, WhoHolds | CancelStep):
             mailbox.put_back(unfinished)
         if stuck is None:
             for item in [item for item in held.values() if item.blamed] or held.values():
@@ -162,11 +168,11 @@ class Agent(Chatting):
         if item is None or recalled.conversation in self._talks:
             return
         if recalled.answered:
+            self._abandon(item)
             self._forget(item.message)
         else:
+            item.open.clear()
             self._open(item.message, recalled.answers, again=True)
-            if item.cancelled and (talk := self._talks.get(recalled.conversation)) is not None:
-                self.cancel_talk(talk)
 
     def recalling(self, step: str) -> bool:
         """As in the base: conversations that are held and not open have been asked for."""
@@ -174,18 +180,31 @@ class Agent(Chatting):
         return any(id_ in held and id_ not in self._talks for id_ in ids.above(step))
 
     def _cancel(self, step: str) -> None:
-        """End a conversation now; one whose record is on its way when that is there, with what it had asked for."""
         talk, item = self._talks.get(step), self._held().get(step)
-        if item is not None:
-            item.cancelled = True
-        if talk is not None:
+        if item is not None and talk is not None:
+            item.note(talk)
             self.cancel_talk(talk)
+        elif item is not None:
+            self._abandon(item)
+            self._forget(item.message)
+
+    def _abandon(self, item: Held) -> None:
+        """Tell whoever works for what an earlier instance asked, and this one will not, that nobody waits for it."""
+        for step, worker in item.open.items():
+            self.tell(worker, CancelStep(step=step))
+
+    def replaced(self) -> None:
+        """As in the base; what is waited for is noted for the next instance."""
+        held = self._held()
+        for talk in list(self._talks.values()):
+            if talk.id in held:
+                held[talk.id].note(talk)
+        super().replaced()
 
     def ended(self, talk: Talk, value: Any, error: BaseException | None) -> None:
         """Answer the message of *talk* unless it was cancelled; restart on an error that the agent lists."""
         message = cast("AgentMessage", talk.message)
-        item = self._held().get(talk.id)
-        if talk.conversation.cancelled or isinstance(error, Cancelled) or (item is not None and item.cancelled):
+        if talk.conversation.cancelled or isinstance(error, Cancelled):
             self._forget(message)
             return
         if error is None:
@@ -201,6 +220,7 @@ class Agent(Chatting):
     def _fail(self, item: Held, kind: ErrorKind, text: str) -> None:
         message = item.message
         result = failed(message.message_id, kind, text, agent=self.address, priority=message.priority)
+        self._abandon(item)
         self._answer(message, result)
 
     def _answer(self, message: AgentMessage, result: TaskResult) -> None:

@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from protocol.awaited import Step
 
 
+WORKS = {"ask": ids.SUPERVISOR, "chat": ids.GATEWAY, "call": CREW}
+"""Whom a step of each kind is sent to; a pause needs nobody."""
+
+
 class Conversational(Asking):
     """An actor that runs coroutines."""
 
@@ -156,12 +160,8 @@ class Conversational(Asking):
 
     def abandon_step(self, step: str, request: Step[Any]) -> None:
         """Tell whoever works for *step* that nobody waits any longer."""
-        if request.kind == "ask":
-            self.tell(ids.SUPERVISOR, CancelStep(step=step))
-        elif request.kind == "chat":
-            self.tell(ids.GATEWAY, CancelStep(step=step))
-        elif request.kind == "call":
-            self.tell(CREW, CancelStep(step=step))
+        if request.kind in WORKS:
+            self.tell(WORKS[request.kind], CancelStep(step=step))
 
     def on_timer(self, answer: Answer) -> None:
         """A pause is over or a timeout has passed: an answer like any other, through the recorder."""

@@ -117,7 +117,7 @@ class Gateway(Actor):
                 call = (self.actor_inbox.held or {}).get(message.step)
                 self._perform([] if call is None else decide.on_call(call, now))
             case Graded():
-                decide.ladder.on_graded(message)
+                self._perform(decide.on_graded(message))
             case Granted():
                 self._perform(decide.on_granted(message, now))
             case Refused():
@@ -144,7 +144,8 @@ class Gateway(Actor):
             return self._decide.on_caller_gone(news.address, now, self._dice.random())
         if news.address == ids.LIMITER:
             return self._decide.on_limiter_restarted()
-        self._ask_again(news.address)
+        if news.address in self._others:  # the question may be lost with the instance that had it
+            self.tell(news.address, AreYouFree(reply_to=self.address))
         return self._decide.on_caller_back(news.address, now)
 
     def _perform(self, effects: list[Effect]) -> None:
@@ -173,11 +174,6 @@ class Gateway(Actor):
                     self.tell(caller, Stop(reason="one caller too many"))
                 case _:
                     assert_never(effect)
-
-    def _ask_again(self, caller: str) -> None:
-        """Ask a caller of an earlier instance once more: it was restarted, and the question may be lost with it."""
-        if caller in self._others:
-            self.tell(caller, AreYouFree(reply_to=self.address))
 
     def _hold(self, call: ChatCall) -> None:
         """Keep the call in the mailbox, which outlives this instance."""

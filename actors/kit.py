@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from actors.fault_plan import Fault
     from actors.rig import Stage
     from actors.workflow import Workflow
-    from protocol.calls import ModelInfo
     from protocol.limiter import DomainLimits
     from protocol.messages import WorkflowResult
+    from protocol.models import ModelInfo
     from protocol.policies.backoff import Backoff
     from protocol.roles import RoleSettings
 

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from protocol.domain import DomainLimits
     from protocol.policies.budget import Budget
 
+LOOK_EVERY = 1.0
+LOOK = "/look"
+"""The key of the timer; no domain is called so."""
 POISONED = "the limiter failed on this request; the log names the error"
 
 
@@ -42,10 +45,15 @@ class Due(Struct, frozen=True, kw_only=True, tag=True):
     domain: str
 
 
+class Look(Struct, frozen=True, kw_only=True, tag=True):
+    """Somebody has had to wait; see who still does."""
+
+
 class Limiter(Actor):
     """The only actor that knows the limits.
 
     A restarted one (``fresh=False``) starts with empty buckets and is told who holds what; the *budget* outlives it.
+    While somebody waits, *observer* is told how the domains stand, every :data:`LOOK_EVERY` seconds; never otherwise.
     """
 
     def __init__(
@@ -55,8 +63,11 @@ class Limiter(Actor):
         flows: Mapping[str, float] | None = None,
         budget: Budget | None = None,
         fresh: bool = True,
+        observer: str | None = None,
     ) -> None:
         super().__init__()
+        self._observer = observer
+        self._looking = observer is None  # with a timer set, or nobody to tell
         self._decide = Decisions(limits, flows=flows, budget=budget, fresh=fresh)
         self._dice = Random(ids.LIMITER)  # noqa: S311 (jitter, no secret)
 
@@ -79,13 +90,17 @@ class Limiter(Actor):
             case Acquire() if self.actor_inbox.held and step_of(message) in self.actor_inbox.held:
                 self.tell(message.reply_to, Refused(lease=message.lease, kind=ErrorKind.INTERNAL, reason=POISONED))
             case Acquire():
-                self._perform(self._decide.on_acquire(message, now))
+                self._perform(effects := self._decide.on_acquire(message, now))
+                if not (self._looking or any(isinstance(effect, Reply) for effect in effects)):
+                    self._look_later()
             case Settle():
                 self._perform(self._decide.on_settle(message, now, self._dice.random()))
             case Cancel():
                 self._perform(self._decide.on_cancel(message, now))
             case Due():
                 self._perform(self._decide.on_wake(message.domain, now))
+            case Look():
+                self._look(now)
             case Reaffirm():
                 self._perform(self._decide.on_reaffirm(message, now))
             case ChildFailed():
@@ -98,6 +113,18 @@ class Limiter(Actor):
                 pass  # it says itself that it holds nothing, behind what the instance before it has sent
             case _:
                 self._directory.dead_letter(self.address, f"no use for {type(message).__name__}", message)
+
+    def _look_later(self) -> None:
+        self._looking = True
+        self.after(LOOK_EVERY, Look(), key=LOOK)
+
+    def _look(self, now: float) -> None:
+        """Tell the observer who waits, and look again; when nobody does, not before somebody has to wait again."""
+        self._looking = False
+        seen = self._decide.snapshot(now)
+        if seen.domains and self._observer is not None:
+            self.tell(self._observer, seen)
+            self._look_later()
 
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:

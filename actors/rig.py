@@ -21,10 +21,10 @@ from actors.supervisor import Supervisor
 from actors.worker import CREW, Crew
 from actors.workflow import DirectWorkflow
 from protocol import ids
-from protocol.calls import ModelInfo, ProviderInfo
 from protocol.gateway import Gateway as Decisions
 from protocol.ladder import rungs
 from protocol.limiter import DomainLimits
+from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.routing import Router
 from protocol.policies.token_estimate import estimate_messages

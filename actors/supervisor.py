@@ -90,6 +90,8 @@ class Supervisor(Actor):
         match lost:
             case AgentMessage():
                 self._directory.bounce(lost, ErrorKind.INTERNAL, error)
+                if lost.attempt:  # somebody may work for it already
+                    self.tell(self.address, CancelStep(step=lost.message_id))
             case StartRun() if ids.workflow_address(lost.run) not in self._directory.mailboxes:
                 self._refuse(lost, error, ErrorKind.INTERNAL)
             case CancelStep() | CancelRun() | RunEnded() | ChildStopped():

@@ -6,7 +6,7 @@ alone. Facts come before opinions: where drafts are run, one that fails goes bac
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -21,12 +21,15 @@ from protocol.plan import Brief, Plan, Verdict
 from protocol.policies.code_blocks import given_tests
 from protocol.policies.complexity import estimate
 from protocol.policies.composition import compose
-from protocol.policies.facts_gate import failures, in_words, shorten
+from protocol.policies.facts_gate import failures, in_words, proven, reached, shorten
 from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
 from protocol.policies.planning import own_words, tidy
 from protocol.policies.progress_guard import Advice, Output, Patience, ProgressGuard, Reaction
 from protocol.roles import AgentRole
 from protocol.signals import Graded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 NO_VERDICT = (ErrorKind.INVALID_OUTPUT, ErrorKind.TRUNCATED)
 """A review that cannot be read says nothing about the draft."""
@@ -70,36 +73,6 @@ class Running(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Found(Struct, frozen=True, kw_only=True):
-    """What was found about one draft: the issues, the facts, and the review unless something failed before it."""
-
-    issues: tuple[str, ...] = ()
-    review: Verdict | None = None
-    passed: bool | None = None
-    facts: Checked | None = None
-
-    def as_round(self, text: str, cost_usd: float | None, seconds: float) -> Round:
-        """Return it as a round of the loop."""
-        review, facts = self.review, self.facts or Checked()
-        return Round(
-            text=text,
-            score=None if review is None else review.score,
-            approved=review is not None and review.approved,
-            issues=self.issues,
-            passed=self.passed,
-            reached=bool(facts.parsed) + bool(facts.ran) + facts.tests_passed,
-            cost_usd=cost_usd,
-            seconds=seconds,
-        )
-
-    def aspects(self) -> dict[str, bool]:
-        """Return whether each aspect of the rubric passes: when all of its items do."""
-        passes: dict[str, bool] = {}
-        for check in () if self.review is None else self.review.checks:
-            passes[check.aspect] = passes.get(check.aspect, True) and check.passes
-        return passes
-
-
 class Draft(Struct, kw_only=True):
     """The best draft of one subtask so far, and how it stands."""
 
@@ -113,8 +86,8 @@ class Draft(Struct, kw_only=True):
     note: str = ""
     kind: ErrorKind | None = None
     history: tuple[Round, ...] = ()
-    checked: tuple[Checked | None, ...] = ()
     facts: Checked | None = None
+    checked: tuple[Checked | None, ...] = ()
 
     def accepted_as(self) -> Accepted:
         """Return what the result says of it; a note says where the subtask came from, and what went wrong."""
@@ -201,7 +174,7 @@ class TeamWorkflow(Workflow):
     async def build(self, task: str, draft: Draft) -> None:
         """Write, run, review and revise one subtask until it is accepted, or another round is not worth it."""
         tests = given_tests(draft.subtask) or (given_tests(task) if len(self.drafts) == 1 else "")
-        brief: Brief | None = Brief(task=task, subtask=draft.subtask, tests=tests, rounds=self.rules.max_rounds + 1)
+        brief: Brief | None = Brief(task=task, subtask=draft.subtask, rounds=self.rules.max_rounds + 1, tests=tests)
         guard = ProgressGuard(alike, Patience(noise=self.rules.judge_noise), stronger=self.rules.ladder)
         while brief is not None:
             try:
@@ -211,59 +184,52 @@ class TeamWorkflow(Workflow):
                 return
 
     async def _round(self, draft: Draft, brief: Brief, guard: ProgressGuard) -> Brief | None:
-        """Write a draft and have it judged; return what its coder is told next, None when the loop is over.
+        """Write a draft, run it, have it reviewed; return what its coder is told next, None when the loop is over.
 
-        A draft that is an earlier one again is not judged again. Raises ``TaskFailed`` for what is no judgement.
+        A draft that is an earlier one again is neither run nor reviewed again. Raises ``TaskFailed`` for what is no
+        judgement.
         """
         began = self.now()
         written = await self.ask(AgentRole.CODER, draft.subtask, data=brief, returns=TaskResult)
-        text, guarded = written.result or "", self.rules.progress_guard == "auto"
+        text, results = written.result or "", [written]
         draft.text = draft.text or text
-        again = guarded and any(alike(text, earlier.text) for earlier in draft.history)
-        found: Found = Found(issues=draft.history[-1].issues if again else ())
-        results: tuple[TaskResult, ...] = (written,)
-        if not again:
-            found, results = await self._find(draft, text, brief, written)
-        costs = [result.cost_usd for result in results]
-        cost = None if None in costs else sum(usd or 0.0 for usd in costs)
-        draft.history += (found.as_round(text, cost, self.now() - began),)
-        draft.checked += (found.facts,)
+        guarded = self.rules.progress_guard == "auto"
+        twin = next((n for n, earlier in enumerate(draft.history) if guarded and alike(text, earlier.text)), None)
+        if twin is None:
+            facts = await self.run_code(draft, text, brief)
+            review = await self._review(draft, text, brief, facts, results)
+            draft.checked += (None if facts is None else shorten(facts),)
+            round_ = _found(text, facts, review)
+        else:
+            review, round_ = None, replace(draft.history[twin], text=text, score=None, issues=draft.history[-1].issues)
+            draft.checked += (draft.checked[twin],)
+        took = self.now() - began
+        draft.history += (replace(round_, cost_usd=_sum(result.cost_usd for result in results), seconds=took),)
+        return self._decided(draft, brief, guard, review, results, again=twin is not None)
+
+    def _decided(
+        self,
+        draft: Draft,
+        brief: Brief,
+        guard: ProgressGuard,
+        review: Verdict | None,
+        results: list[TaskResult],
+        *,
+        again: bool,
+    ) -> Brief | None:
+        """Judge the last round, let everybody hear of it, and return what the coder is told next."""
+        last, written = draft.history[-1], results[0]
         judgement = judge(draft.history, self.rules.judging(), self._left(draft), REPEATS if again else ())
         advice = Advice(Reaction.GO_ON)
-        if guarded and judgement.next is Next.REVISE:
+        if self.rules.progress_guard == "auto" and judgement.next is Next.REVISE:
             tokens = sum(result.usage.input_tokens + result.usage.output_tokens for result in results)
-            advice = guard.on_output(Output(text=text, score=draft.history[-1].score, cost=tokens))
+            advice = guard.on_output(Output(text=last.text, score=last.score, cost=tokens))
         if advice.reaction is Reaction.STOP:
             judgement = judgement._replace(next=Next.KEEP, why=Stop.CYCLE if again else Stop.PLATEAU)
-        if found.passed is not None or found.review is not None:
-            self._grade(written, good=judgement.next is Next.ACCEPT, fact=found.passed is not None)
-        self._judged(draft, judgement, found)
-        if judgement.next is not Next.REVISE:
-            return None
-        return self._next(brief, draft, advice, written.model, again=again)
-
-    async def _find(
-        self, draft: Draft, text: str, brief: Brief, written: TaskResult
-    ) -> tuple[Found, tuple[TaskResult, ...]]:
-        """Return what running and reviewing *text* showed. Where something failed, no opinion is asked.
-
-        A review that nobody can read says nothing about the draft.
-        """
-        facts = await self.run_code(draft, text, brief)
-        short, failed = None if facts is None else shorten(facts), failures(facts)
-        if failed:
-            return Found(issues=failed, passed=False, facts=short), (written,)
-        passed = True if brief.tests and short is not None and short.tests_passed else None
-        told = brief if short is None else replace(brief, facts=in_words(short))
-        try:
-            result = await self.ask(AgentRole.REVIEWER, text, data=told, returns=TaskResult)
-            review = decode(result, Verdict)
-        except TaskFailed as failure:
-            if failure.result.error_kind not in NO_VERDICT:
-                raise
-            draft.note = str(failure.result.error)
-            return Found(passed=passed, facts=short), (written, failure.result)
-        return Found(issues=review.issues, review=review, passed=passed, facts=short), (written, result)
+        if last.score is not None or last.passed is not None:
+            self._grade(written, good=judgement.next is Next.ACCEPT, fact=last.passed is not None)
+        self._judged(draft, judgement, review)
+        return self._next(brief, draft, advice, written.model) if judgement.next is Next.REVISE else None
 
     async def run_code(self, draft: Draft, text: str, brief: Brief) -> Facts | None:
         """Return what running *text* showed; None where drafts are not run. An executor that failed says nothing."""
@@ -280,16 +246,36 @@ class TeamWorkflow(Workflow):
         self.report("draft.checked", subtask=brief.subtask, round=brief.round, **asdict(short))
         return facts
 
+    async def _review(
+        self, draft: Draft, text: str, brief: Brief, facts: Facts | None, results: list[TaskResult]
+    ) -> Verdict | None:
+        """Return the verdict on *text*; None where it failed, or when nobody can read it: that says nothing about it.
+
+        The reviewer's result is added to *results*.
+        """
+        if failures(facts):
+            return None
+        told = brief if facts is None else replace(brief, facts=in_words(shorten(facts)))
+        try:
+            result = await self.ask(AgentRole.REVIEWER, text, data=told, returns=TaskResult)
+        except TaskFailed as failure:
+            if failure.result.error_kind not in NO_VERDICT:
+                raise
+            results.append(failure.result)
+            draft.note = str(failure.result.error)
+            return None
+        results.append(result)
+        return decode(result, Verdict)
+
     def _grade(self, result: TaskResult, *, good: bool, fact: bool = False) -> None:
         """Let those who choose models learn what became of a task's work; not again when a resumed run catches up."""
         if not self._running.replaying:
             self.tell(ids.GATEWAY, Graded(task=result.task_id, good=good, fact=fact))
 
-    def _next(self, brief: Brief, draft: Draft, advice: Advice, model: str | None, *, again: bool) -> Brief:
+    def _next(self, brief: Brief, draft: Draft, advice: Advice, model: str | None) -> Brief:
         """Return what the coder is told next: the last draft, or the best when the last is worse, and its issues."""
         last, best = draft.history[-1], draft.history[best_of(draft.history, self.rules.judge_noise)]
-        worse = last.score is not None and best.score is not None and best.score > last.score
-        shown = best if again or worse else last
+        shown = best if last.score is None or (best.score or 0) > last.score else last
         return replace(
             brief,
             draft=shown.text,
@@ -308,10 +294,11 @@ class TeamWorkflow(Workflow):
             usd = usd / len(self.drafts) - sum(round_.cost_usd or 0.0 for round_ in draft.history)
         return Left(usd=usd, seconds=None if seconds is None else seconds - (self.now() - self._run_began))
 
-    def _judged(self, draft: Draft, judgement: Judgement, found: Found) -> None:
+    def _judged(self, draft: Draft, judgement: Judgement, review: Verdict | None) -> None:
         verdict, last = judgement.next, draft.history[-1]
         number = len(draft.history) - 1 if verdict is Next.ACCEPT else judgement.best
-        draft.text, draft.score = draft.history[number].text, draft.history[number].score
+        best = draft.history[number]
+        draft.text, draft.score = best.text, best.score
         draft.facts = draft.checked[number] or draft.facts
         draft.rounds = len(draft.history) - 1
         draft.accepted = verdict is Next.ACCEPT
@@ -325,7 +312,7 @@ class TeamWorkflow(Workflow):
             round=draft.rounds,
             issues=len(last.issues),
             why=judgement.why,
-            checks=found.aspects(),
+            checks=_by_aspect(review),
             error=draft.note or None,
         )
 
@@ -361,3 +348,30 @@ class TeamWorkflow(Workflow):
 
 
 _PAST = {Next.ACCEPT: "accepted", Next.REVISE: "rejected", Next.KEEP: "kept"}
+
+
+def _found(text: str, facts: Facts | None, review: Verdict | None) -> Round:
+    """Return what was found about a draft: what failed, or where nothing did, the reviewer's opinion."""
+    failed = failures(facts)
+    return Round(
+        text=text,
+        score=None if review is None else review.score,
+        approved=review is not None and review.approved,
+        issues=failed or (() if review is None else review.issues),
+        passed=proven(facts),
+        reached=reached(facts),
+    )
+
+
+def _by_aspect(review: Verdict | None) -> dict[str, bool]:
+    """Return whether each aspect passes: when all of its items do."""
+    passes: dict[str, bool] = {}
+    for check in () if review is None else review.checks:
+        passes[check.aspect] = passes.get(check.aspect, True) and check.passes
+    return passes
+
+
+def _sum(costs: Iterable[float | None]) -> float | None:
+    """Return the sum, None as soon as one is unknown."""
+    known = list(costs)
+    return None if None in known else sum(cost or 0.0 for cost in known)

@@ -35,8 +35,8 @@ from actors.scripted_answers import (
 )
 from actors.scripted_model import ModelCall, ScriptedModel
 from actors.workflow import DirectWorkflow
-from protocol.calls import ModelInfo
 from protocol.limiter import DomainLimits
+from protocol.models import ModelInfo
 from protocol.policies.backoff import Backoff
 
 __all__ = [

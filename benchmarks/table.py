@@ -149,6 +149,73 @@ NAMES = {
 }
 
 
+def ratelimit(result):
+    lines = [
+        (
+            f"{result['calls']} calls, median of {result['rounds']} runs (lost and duplicates: the most), "
+            f"at {result['commit']}."
+        ),
+        "",
+        (
+            "| the limit is | server limits | time over ideal | at most | 429s | at most | lost | duplicates "
+            "| CPU ms a call | less urgent first |"
+        ),
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in result["rows"]:
+        bound = RATELIMIT_BOUNDS.get(row["case"], RATELIMIT_BOUNDS["configured"])
+        cells = (
+            RATELIMIT_NAMES.get(row["case"], row["case"]),
+            row["variant"],
+            f"{row['over_ideal']:.3f}",
+            f"{bound[0]:.2f}",
+            f"{row['throttled']:.2%}",
+            f"{bound[1]:.1%}",
+            str(row["lost"]),
+            str(row["duplicates"]),
+            f"{row['cpu_ms']:.2f}",
+            f"{row['inversions']:.4f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+RATELIMIT_BOUNDS = {"configured": (1.03, 0.005), "headers": (1.10, 0.02), "429s": (1.30, 0.05)}
+RATELIMIT_NAMES = {
+    "headers": "learned from headers",
+    "429s": "learned from 429s alone",
+    "run --tasks": "configured; `run --tasks`",
+}
+
+
+def bench(result):
+    lines = []
+    for table in result["tables"]:
+        lines += [
+            (
+                f"{table['calls']} calls, {table['per_second']:g} a second and {table['burst']} at once; "
+                f"{table['ideal_s']:.2f} s at best:"
+            ),
+            "",
+            "| contender | time over ideal | 429s | lost | duplicates | CPU ms a call | less urgent first |",
+            "|---|---:|---:|---:|---:|---:|---:|",
+        ]
+        for row in table["rows"]:
+            of = row["figures"]
+            cells = (
+                row["contender"],
+                f"{of['over_ideal']:.3f}",
+                f"{of['throttled']:.1%}",
+                str(of["lost"]),
+                str(of["duplicates"]),
+                f"{of['cpu_ms']:.2f}",
+                f"{of['inversions']:.3f}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines[:-1])
+
+
 def shown(figure, unit, *, bare=False):
     """Return *figure* as a reader wants it: bytes whole and with commas, others with two digits."""
     text = f"{figure:,.0f}" if unit == "bytes" else f"{figure:.2f}"
@@ -157,6 +224,8 @@ def shown(figure, unit, *, bare=False):
 
 TABLES = {
     "limiter": ("limiter", limiter),
+    "bench": ("bench", bench),
+    "ratelimit": ("ratelimit", ratelimit),
     "kit": ("kit", kit),
     "mailbox": ("mailbox", mailbox),
     "team": ("team", team),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import ceil, inf
+from math import inf
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputMode, Usage
+from protocol.chat import CallFailure, ChatMessage, ChatReply, Usage
 from protocol.errors import ErrorKind
 from protocol.policies import retry
 from protocol.policies.token_estimate import bound_messages
@@ -20,65 +19,13 @@ if TYPE_CHECKING:
 
     from protocol.chat import ChatRequest
     from protocol.circuit import Circuit
+    from protocol.models import ModelInfo
     from protocol.policies.backoff import Backoff
     from protocol.policies.caller_pool import CallerPool
     from protocol.policies.estimate_calibration import EstimateCalibration
     from protocol.policies.output_ladder import Dialect
     from protocol.policies.retry_budget import RetryBudget
     from protocol.signals import ChatCall
-
-
-class ModelInfo(Struct, frozen=True, kw_only=True):
-    """A model of the configuration. ``output`` is its best rung, ``context`` its window in tokens, None: unknown.
-
-    Prices are in nano-dollars per token, None: unknown; for input read from a cache or written to one, None: as input.
-    """
-
-    key: str
-    provider: str
-    name: str
-    tier: int = 1
-    price_in: float | None = None
-    price_out: float | None = None
-    price_cached: float | None = None
-    price_written: float | None = None
-    output: OutputMode = "json_schema"
-    context: int | None = None
-
-    def cost(self, usage: Usage) -> int | None:
-        """Return what *usage* costs in nano-dollars, None when a price is unknown. Reasoning counts as output."""
-        if self.price_in is None or self.price_out is None:
-            return None
-        cached = self.price_in if self.price_cached is None else self.price_cached
-        written = self.price_in if self.price_written is None else self.price_written
-        plain = max(0, usage.input_tokens - usage.cached_tokens - usage.written_tokens)
-        inputs = plain * self.price_in + usage.cached_tokens * cached + usage.written_tokens * written
-        return round(inputs + usage.output_tokens * self.price_out)
-
-    def most(self, input_tokens: int, output_tokens: int) -> int | None:
-        """Return the most that so many tokens can cost in nano-dollars, None when a price is unknown."""
-        if self.price_in is None or self.price_out is None:
-            return None
-        dearest = max(self.price_in, self.price_cached or 0.0, self.price_written or 0.0)
-        return ceil(input_tokens * dearest + output_tokens * self.price_out)
-
-
-class ProviderInfo(Struct, frozen=True, kw_only=True):
-    """A provider: the limiter's domain of its models, and how many callers it has at most.
-
-    ``domains`` names another domain by model key, where the configuration narrows a model's limits. ``weighed`` says
-    that somebody counts tokens or money, so that every call is estimated before it goes.
-    """
-
-    key: str
-    domain: str
-    domains: dict[str, str] = {}
-    callers: int = 64
-    weighed: bool = True
-
-    def domain_of(self, model: str) -> str:
-        """Return the domain that calls of the model with this key count in."""
-        return self.domains.get(model, self.domain)
 
 
 # --- effects
@@ -199,7 +146,9 @@ class Call:
     request: ChatRequest
 
     def __init__(self, call: ChatCall, model: ModelInfo, pool: CallerPool, circuit: Circuit, why: str = "") -> None:
-        self.call, self.model, self.why = call, model, why
+        self.call = call
+        self.model = model
+        self.why = why
         self.pool = pool
         self.circuit = circuit
         self.stage: Stage = "new"

@@ -67,7 +67,7 @@ class Learned(Struct, frozen=True, kw_only=True):
 class Domain:
     """One domain: its meters, its pace, its line, and what is in flight."""
 
-    __slots__ = ("expiries", "in_flight", "line", "meters", "name", "pace", "wake_at")
+    __slots__ = ("expiries", "granted", "in_flight", "line", "meters", "name", "pace", "wake_at")
 
     def __init__(
         self, name: str, limits: DomainLimits, weights: Mapping[str, float], *, empty_at: float | None
@@ -79,6 +79,7 @@ class Domain:
         self.pace = Pace(paced, inf if limits.concurrency is None else limits.concurrency, empty_at=empty_at)
         self.line = Line(limits.ageing, weights)
         self.expiries = Deadlines()
+        self.granted = 0
         self.in_flight = 0
         self.wake_at: float | None = None
 
@@ -129,6 +130,7 @@ class Domain:
 
     def take(self, costs: Costs, now: float) -> Ticket:
         """Take *costs* from every meter, and one place in flight."""
+        self.granted += 1
         self.in_flight += 1
         for index, meter in self.meters:
             meter.take(costs[index], now)

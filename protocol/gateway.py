@@ -36,8 +36,6 @@ from protocol.calls import (
     Hire,
     Later,
     Lost,
-    ModelInfo,
-    ProviderInfo,
     TellLimiter,
     Unset,
 )
@@ -50,20 +48,13 @@ from protocol.policies.caller_pool import CallerPool
 from protocol.policies.estimate_calibration import EstimateCalibration
 from protocol.policies.output_ladder import Dialect, learn, render
 from protocol.policies.token_bucket import TICK
-from protocol.signals import (
-    Cancel,
-    CancelStep,
-    ChatCall,
-    Granted,
-    Performed,
-    Reaffirm,
-    Refused,
-)
+from protocol.signals import Cancel, CancelStep, ChatCall, Graded, Granted, Performed, Reaffirm, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from protocol.calls import Estimate, Result
+    from protocol.models import ModelInfo, ProviderInfo
     from protocol.policies.backoff import Backoff
     from protocol.policies.routing import Router
 
@@ -87,7 +78,8 @@ class Gateway:
         router: Router | None = None,
         address: str = ids.GATEWAY,
     ) -> None:
-        self.ladder = Ladder(models, router)
+        self._models = models
+        self._ladder = Ladder(models, router)
         self._providers = providers
         self._backoff = backoff
         self._estimate = estimate
@@ -106,9 +98,9 @@ class Gateway:
         if call.step in self._calls:
             self._calls[call.step].call = call
             return []
-        model, why = self.ladder.pick(call)
+        model, why = self._ladder.pick(call)
         if model is None:
-            return [calls.no_model(call, self.ladder.models)]
+            return [calls.no_model(call, self._models)]
         circuit = self._circuits.of(model.key, f"{model.provider}/{model.name}")
         state = self._calls[call.step] = Call(call, model, self._pools[model.provider], circuit, why)
         if state.late(now):
@@ -117,6 +109,11 @@ class Gateway:
         if call.deadline is not None and call.step in self._calls:
             effects.append(Later(f"deadline:{call.step}", call.deadline - now))
         return effects
+
+    def on_graded(self, graded: Graded) -> list[Effect]:
+        """Learn what became of a draft."""
+        self._ladder.on_graded(graded)
+        return []
 
     def on_granted(self, granted: Granted, now: float) -> list[Effect]:
         """The call may go as soon as a caller is free. A lease that nobody waits for is returned at once."""

@@ -16,8 +16,8 @@ from protocol.policies.token_estimate import estimate_messages
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from protocol.calls import ModelInfo
     from protocol.chat import ChatMessage
+    from protocol.models import ModelInfo
     from protocol.signals import ChatCall, Graded
 
 USUAL_OUTPUT = 1000
@@ -37,24 +37,24 @@ class Ladder:
     """Picks models. *router* may be shared with an earlier ladder, so that what was learnt survives a restart."""
 
     def __init__(self, models: Mapping[str, ModelInfo], router: Router | None = None) -> None:
-        self.models = models
+        self._models = models
         self._router = router or Router(rungs(models.values()))
         self._open: dict[str, Choice] = {}
 
     def pick(self, call: ChatCall, rooms: Mapping[str, Room] | None = None, money: float | None = None) -> Picked:
         """Return the model for *call*. *rooms* says how models stand now, *money* what is left, in nano-dollars."""
-        if call.model in self.models:
-            return Picked(self.models[call.model], "named in the configuration" if call.model != "auto" else "")
-        if call.model != "auto" or not self.models:
+        if call.model in self._models:
+            return Picked(self._models[call.model], "named in the configuration" if call.model != "auto" else "")
+        if call.model != "auto" or not self._models:
             return Picked(None)
-        if len(self.models) == 1:
-            return Picked(next(iter(self.models.values())), "the only model")
+        if len(self._models) == 1:
+            return Picked(next(iter(self._models.values())), "the only model")
         choice = self._router.choose(job_of(call, money), rooms)
         if call.occasion.task:
             self._open[call.occasion.task] = choice
             if len(self._open) > MOST_OPEN:
                 del self._open[next(iter(self._open))]
-        return Picked(self.models[choice.key], choice.why)
+        return Picked(self._models[choice.key], choice.why)
 
     def on_graded(self, graded: Graded) -> None:
         """Learn what became of the work of a task; one whose model was not chosen here teaches nothing."""

@@ -44,12 +44,14 @@ from protocol.line import Waiter, costs_of, share
 from protocol.policies.budget import Budget, Verdict
 from protocol.policies.token_bucket import TICK
 from protocol.signals import Acquire, Allow, Cancel, Granted, Reaffirm, Refused, Settle
+from protocol.snapshot import snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from protocol.domain import Learned
     from protocol.line import Costs
+    from protocol.snapshot import LimitsSnapshot
 
 __all__ = ["GRACE", "DomainLimits", "Effect", "Ignored", "Learnt", "LeaseExpired", "Limiter", "Reply", "Wake"]
 
@@ -200,6 +202,10 @@ class Limiter:
                 short = name in self._short
                 found[name] = "budget" if short else domain.obstacle(costs_of(waiter.request.amount), now)
         return found
+
+    def snapshot(self, now: float) -> LimitsSnapshot:
+        """Return how each domain stands in which somebody waits."""
+        return snapshot(self._domains, self.obstacles(now), self._budget.total, now)
 
     # --- who is served
 

@@ -73,6 +73,10 @@ class Line:
         for waiters in self._aside.values():
             yield from waiters.values()
 
+    def lengths(self) -> tuple[int, ...]:
+        """Return how many wait their turn in each class, the most urgent first."""
+        return tuple(map(len, self._classes))
+
     # --- joining and leaving
 
     def push(self, waiter: Waiter) -> bool:

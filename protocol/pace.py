@@ -52,7 +52,7 @@ MINUTE = 60.0
 class Ticket(NamedTuple):
     """What to remember of a grant: its pass for each rate, by index, and the epoch of the concurrency."""
 
-    passes: tuple[tuple[int, Pass], ...]
+    passes: list[tuple[int, Pass]]
     crowd: int
 
     @property
@@ -76,7 +76,7 @@ class LearnedLimit(Struct, frozen=True, kw_only=True):
 class Pace:
     """The pace of one domain. *limits* are the configured ones by index: units per second, and at once."""
 
-    __slots__ = ("_announced", "_most", "_storm", "crowd", "headers", "rates", "throttled")
+    __slots__ = ("_announced", "_listening", "_most", "_storm", "crowd", "headers", "rates", "throttled")
 
     def __init__(
         self, limits: Mapping[int, tuple[float, float]], concurrency: float, *, empty_at: float | None
@@ -87,6 +87,7 @@ class Pace:
         self.crowd: Aimd | None = None
         self._storm: tuple[float, float] | None = None
         self.throttled = 0
+        self._listening = False
         self._announced: set[tuple[int, Source]] = set()
         for index in {0, *limits}:
             rate, burst = limits.get(index, (None, None))
@@ -105,6 +106,8 @@ class Pace:
     @property
     def blocked_until(self) -> float:
         """Until when a 429 lets nobody go."""
+        if len(self.rates) == 1:
+            return self.rates[0].blocked_until
         return max(rate.blocked_until for rate in self.rates.values())
 
     @property
@@ -126,6 +129,9 @@ class Pace:
 
     def lessons(self) -> tuple[LearnedLimit, ...]:
         """Say what was learned since this was asked last: each limit once from each source."""
+        if not self._listening:
+            return ()
+        self._listening = any(rate.probing for rate in self.rates.values())
         news = []
         for index, rate in self.rates.items():
             learned = rate.learned()
@@ -139,7 +145,7 @@ class Pace:
 
     def on_granted(self, costs: Costs, now: float) -> Ticket:
         """Let a call go; keep the ticket for its end. One that went in an earlier life costs nothing."""
-        passes = tuple((index, rate.on_granted(now, costs[index])) for index, rate in self.rates.items())
+        passes = [(index, rate.on_granted(now, costs[index])) for index, rate in self.rates.items()]
         return Ticket(passes, 0 if self.crowd is None else self.crowd.epoch)
 
     def on_settled(
@@ -177,6 +183,7 @@ class Pace:
 
     def _hear(self, ticket: Ticket, settle: Settle, now: float) -> int:
         """Learn from the headers of a reply; return the index of the resource that a 429 of these is about."""
+        self._listening = True
         windows = windows_of(settle.headers, 0.0)  # what they say of time is relative, or to the date beside it
         passes = dict(ticket.passes)
         for lesson in self.headers.on_headers(windows):
@@ -198,6 +205,7 @@ class Pace:
             self._storm = None
         elif outcome is Outcome.THROTTLED:
             self.throttled += 1
+            self._listening = True
             self._storm = (now, now) if self._storm is None else (self._storm[0], now)
 
     def _crowd(self, epoch: int, settle: Settle, in_flight: int) -> None:

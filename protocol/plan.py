@@ -67,10 +67,10 @@ class Verdict(Review, frozen=True, kw_only=True):
 class Brief(Struct, frozen=True, kw_only=True):
     """What an agent is told beside the message: the whole task, the subtask, the last draft, its issues.
 
-    ``tests`` is Python that the executor runs beside the draft's own; ``facts`` says in words what running it showed.
     ``most`` is into how many subtasks a planner should split; 0: as many as it sees. ``hint`` is for a coder that gets
     nowhere. ``tried`` are the models whose drafts were rejected; ``stronger`` asks for one above them.
     ``rounds`` drafts may still be written, this one among them; 0: nobody will review it.
+    ``tests`` is Python that the executor runs beside the draft's own; ``facts`` says in words what running it showed.
     """
 
     task: str
@@ -78,10 +78,10 @@ class Brief(Struct, frozen=True, kw_only=True):
     draft: str = ""
     issues: tuple[str, ...] = ()
     round: int = 0
-    tests: str = ""
-    facts: str = ""
     most: int = 0
     hint: str = ""
     tried: tuple[str, ...] = ()
     stronger: bool = False
     rounds: int = 0
+    tests: str = ""
+    facts: str = ""

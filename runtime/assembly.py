@@ -20,12 +20,12 @@ from actors.reviewer import Reviewer
 from actors.team import Running, TeamRules, TeamWorkflow
 from actors.workflow import Workflow
 from protocol import ids
-from protocol.calls import ModelInfo, ProviderInfo
 from protocol.errors import ConfigError, TroupeError
 from protocol.gateway import Gateway as Decisions
 from protocol.ledger import NANO
 from protocol.limiter import DomainLimits
 from protocol.messages import PRIORITIES
+from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.budget import Budget
 from protocol.policies.token_estimate import estimate_messages

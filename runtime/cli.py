@@ -20,7 +20,6 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 NOT_BUILT = "is not built yet in this version"
 LATER_COMMANDS = {
     "init": "write a commented team.toml",
-    "bench": "compare schedulers under a rate limit",
     "resume": "finish interrupted runs from the journal",
     "show": "show a recorded run",
     "dead-letters": "list or requeue dead letters",
@@ -113,6 +112,12 @@ def _simulate(options: argparse.Namespace) -> int:
     return simulate(options)
 
 
+def _bench(options: argparse.Namespace) -> int:
+    from runtime.bench import bench  # noqa: PLC0415 (as above)
+
+    return bench(options)
+
+
 def _later(options: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(options.rest):
         print_out(f"python -m runtime {options.name}: {LATER_COMMANDS[options.name]}\n\n{options.name} {NOT_BUILT}")
@@ -143,6 +148,9 @@ def _parser() -> argparse.ArgumentParser:
     fake.add_argument("--script", metavar="F", help="TOML or JSON file with latencies and faults")
     fake.set_defaults(command=_fake_server)
     _add_simulate(commands)
+    compared = commands.add_parser("bench", help="compare ways to call under a rate limit (about a minute)")
+    compared.add_argument("--json", action="store_true", help="one JSON document on standard output")
+    compared.set_defaults(command=_bench)
     for name, text in LATER_COMMANDS.items():
         later = commands.add_parser(name, help=f"{text} (not built yet)", add_help=False, prefix_chars="\0")
         later.add_argument("rest", nargs=argparse.REMAINDER)

@@ -11,20 +11,29 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
+import msgspec
 import pykka
 from msgspec import Struct
 
 from actors.base import Actor
 from protocol import ids
 from protocol.errors import ErrorKind
-from protocol.messages import WorkflowResult
+from protocol.ledger import NANO
+from protocol.messages import PRIORITIES, WorkflowResult
 from protocol.signals import CancelRun, Progress, RunEnded, StartRun
+from protocol.snapshot import LimitsSnapshot
+from runtime.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from protocol.snapshot import DomainState
     from runtime.handle import Handle
 
+_log = get_logger()
+
+CLASS_NAMES = tuple(sorted(PRIORITIES, key=PRIORITIES.__getitem__))
+"""The classes, the most urgent first."""
 ENDED_KEPT = 50
 """How many ended runs are kept for whoever submits the same id again; a handle in use is always found."""
 EVENTS_KEPT = 10_000
@@ -163,6 +172,8 @@ class Desk(Actor):
                 self._progress(message)
             case RunEnded():
                 self._ended(message)
+            case LimitsSnapshot():
+                self._waiting(message)
             case Subscribe():
                 message.run.replay(message.sink)
             case Close():
@@ -183,6 +194,14 @@ class Desk(Actor):
         if handle is not None and handle.run.result is None:
             handle.run.add(event)
 
+    def _waiting(self, seen: LimitsSnapshot) -> None:
+        """Tell each run whose calls wait what they wait for."""
+        for domain in seen.domains:
+            facts = facts_of(domain, seen)
+            _log.debug("limits.snapshot", **facts)
+            for run in domain.runs:
+                self._progress(Progress(run=run, event="limits.snapshot", at=self.wall(), facts=facts))
+
     def _ended(self, ended: RunEnded) -> None:
         handle = self._runs.get(ended.run)
         if handle is not None and handle.run.end(ended.result):
@@ -193,3 +212,22 @@ class Desk(Actor):
         for run in self._runs.unended():
             reason = f"the system is {close.reason}"
             self.tell(ids.SUPERVISOR, CancelRun(run=run.start.run, reason=reason, kind=ErrorKind.STOPPED))
+
+
+def facts_of(domain: DomainState, seen: LimitsSnapshot) -> dict[str, Any]:
+    """Return what the event ``limits.snapshot`` says: money in dollars, times in seconds."""
+    return {
+        "domain": domain.domain,
+        "waits_for": domain.waits_for,
+        "waiting": domain.waiting,
+        "classes": dict(zip(CLASS_NAMES, domain.classes, strict=True)),
+        "flows": domain.flows,
+        "in_flight": domain.in_flight,
+        "blocked_s": round(domain.blocked, 3),
+        "levels": {name: round(level, 1) for name, level in domain.levels.items()},
+        "learned": [msgspec.to_builtins(limit) for limit in domain.learned],
+        "throttled": round(domain.throttled, 4),
+        "spent_usd": seen.spent / NANO,
+        "reserved_usd": seen.reserved / NANO,
+        "budget_usd": None if seen.budget is None else seen.budget / NANO,
+    }

@@ -13,6 +13,11 @@ from runtime import fake_team
 if TYPE_CHECKING:
     from runtime.fake_script import Fault, RateLimit, Script
 
+TOKEN_BURST_SECONDS = 6.0
+"""Of a limit of tokens so many seconds may come at once, where the script does not say."""
+ROUNDING = 1e-9
+KEPT_TEXT = 64
+"""Characters of a request's last message that the log keeps."""
 HTML = b"<html><head><title>502 Bad Gateway</title></head><body>the upstream is away</body></html>"
 JSON = b"application/json"
 CODES = {
@@ -82,30 +87,80 @@ _decode = json.Decoder(_Request, strict=False).decode
 _encode = json.Encoder().encode
 
 
-class _Bucket:
-    """The door's token bucket: starts full, refills continuously."""
+class Arrival(Struct, frozen=True, kw_only=True):
+    """One chat request as the server saw it.
 
-    def __init__(self, limit: RateLimit) -> None:
-        self.limit = limit
-        self.level = float(limit.burst)
+    ``at`` is in seconds on the server's clock; ``tokens`` what it was billed; ``text`` the beginning of its last
+    message. Nothing in it depends on what a client says of itself.
+    """
+
+    at: float
+    status: int
+    tokens: int
+    text: str
+
+
+class _Bucket:
+    """A level that starts full and refills continuously."""
+
+    def __init__(self, name: str, per_second: float, burst: float) -> None:
+        self.name = name
+        self.per_second = per_second
+        self.burst = self.level = float(burst)
         self.at = 0.0
 
-    def wait(self, now: float) -> float:
-        """Take one token and return 0, or return the seconds until the next is free."""
-        self.level = min(float(self.limit.burst), self.level + (now - self.at) * self.limit.per_second)
+    def wait(self, amount: float, now: float) -> float:
+        """Return the seconds until *amount* is there, 0 for now; what is larger than the burst needs a full level."""
+        self.level = min(self.burst, self.level + (now - self.at) * self.per_second)
         self.at = now
-        if self.level < 1:
-            return (1 - self.level) / self.limit.per_second
-        self.level -= 1
-        return 0.0
+        missing = min(amount, self.burst) - self.level
+        return missing / self.per_second if missing > ROUNDING else 0.0
 
     def headers(self) -> dict[str, str]:
         """Return the limit as OpenAI tells it."""
         return {
-            "x-ratelimit-limit-requests": str(round(self.limit.per_second * 60)),
-            "x-ratelimit-remaining-requests": str(int(self.level)),
-            "x-ratelimit-reset-requests": f"{(self.limit.burst - self.level) / self.limit.per_second:.3f}s",
+            f"x-ratelimit-limit-{self.name}": str(round(self.per_second * 60)),
+            f"x-ratelimit-remaining-{self.name}": str(max(0, int(self.level))),
+            f"x-ratelimit-reset-{self.name}": f"{(self.burst - self.level) / self.per_second:.3f}s",
         }
+
+
+class _Door:
+    """What a rate limit lets in: a call takes from every bucket, or from none."""
+
+    def __init__(self, limit: RateLimit) -> None:
+        self.limit = limit
+        self.requests = _Bucket("requests", limit.per_second, limit.burst)
+        self.tokens: _Bucket | None = None
+        self.first: float | None = None
+        if limit.tokens_per_second is not None:
+            burst = limit.token_burst or limit.tokens_per_second * TOKEN_BURST_SECONDS
+            self.tokens = _Bucket("tokens", limit.tokens_per_second, burst)
+
+    def enter(self, tokens: int, now: float) -> float:
+        """Let a call in that may use *tokens* and return 0, or return the seconds it should wait."""
+        self.first = now if self.first is None else self.first
+        wait = max(self.requests.wait(1, now), self._closed(now - self.first))
+        if self.tokens is not None:
+            wait = max(wait, self.tokens.wait(tokens, now))
+        if not wait:
+            self.requests.level -= 1
+            self.use(tokens)
+        return wait
+
+    def _closed(self, since: float) -> float:
+        """Return the seconds for which nobody is let in, *since* seconds after the first call."""
+        left = self.limit.closed_after + self.limit.closed_for - since
+        return max(0.0, left) if since >= self.limit.closed_after else 0.0
+
+    def use(self, tokens: int) -> None:
+        """Count *tokens*; a negative number is given back."""
+        if self.tokens is not None:
+            self.tokens.level -= tokens
+
+    def headers(self) -> dict[str, str]:
+        """Return what each reply tells of the limits."""
+        return self.requests.headers() | ({} if self.tokens is None else self.tokens.headers())
 
 
 class Desk:
@@ -116,20 +171,31 @@ class Desk:
         self.stats = Stats()
         self.bodies: list[bytes] = []
         self._dice = Random(script.seed)  # noqa: S311 (latency, not secrets)
-        self._bucket = _Bucket(script.rate_limit) if script.rate_limit else None
+        self.log: list[Arrival] = []
+        self._door = _Door(script.rate_limit) if script.rate_limit else None
         self._seen = [0] * len(script.faults)
 
     def take(self, head: bytes, body: bytes, now: float) -> Reply:
         """Count a chat request in and decide what becomes of it. *now* is in seconds on any one clock."""
         self._count_in(body, now)
-        reply = self._admit(head, now)
-        if reply is None:
-            try:
-                reply = self._chat(_decode(body))
-            except (msgspec.DecodeError, RecursionError) as error:
-                reply = _error(400, f"cannot read the request: {error}")
-        if self._bucket and self._bucket.limit.headers:
-            reply.headers = reply.headers | self._bucket.headers()
+        billed = self.stats.input_tokens + self.stats.output_tokens
+        request: _Request | None = None
+        try:
+            request = _decode(body)
+        except (msgspec.DecodeError, RecursionError) as error:
+            reply = self._admit(head, 0, now) or _error(400, f"cannot read the request: {error}")
+        else:
+            most = _most(request) if self._door and self._door.tokens else 0
+            refusal = self._admit(head, most, now)
+            reply = refusal or self._chat(request)
+            if refusal is None and self._door:
+                self._door.use(self.stats.input_tokens + self.stats.output_tokens - billed - most)
+        if self._door and self._door.limit.headers:
+            reply.headers = reply.headers | self._door.headers()
+        if self.script.record:
+            used = self.stats.input_tokens + self.stats.output_tokens - billed
+            text = _text(request.messages[-1].content)[:KEPT_TEXT] if request and request.messages else ""
+            self.log.append(Arrival(at=now, status=reply.status, tokens=used, text=text))
         return reply
 
     def leave(self, status: int) -> None:
@@ -146,13 +212,16 @@ class Desk:
             stats.arrivals.append(now)
             self.bodies.append(body)
 
-    def _admit(self, head: bytes, now: float) -> Reply | None:
+    def _admit(self, head: bytes, tokens: int, now: float) -> Reply | None:
         """Refuse who has the wrong key or comes too fast."""
         key = self.script.api_key
         if key and f"authorization: bearer {key}\r\n".encode().lower() not in head.lower() + b"\r\n":
             return _error(401)
-        wait = self._bucket.wait(now) if self._bucket else 0.0
-        return _error(429, headers={"retry-after": f"{wait:.3f}"}) if wait else None
+        wait = self._door.enter(tokens, now) if self._door else 0.0
+        if not wait:
+            return None
+        hint = {"retry-after": f"{wait:.3f}"} if self._door and self._door.limit.hint else {}
+        return _error(429, headers=hint)
 
     def _chat(self, request: _Request) -> Reply:
         if request.stream:
@@ -212,6 +281,12 @@ class Desk:
             "usage": usage if self.script.usage else None,
         }
         return _encode(reply)
+
+
+def _most(request: _Request) -> int:
+    """Return the tokens that a call may use: its prompt, and the longest reply it asks for."""
+    prompt = sum(fake_team.count_tokens(_text(turn.content)) for turn in request.messages)
+    return prompt + (request.max_completion_tokens or request.max_tokens or 0)
 
 
 def _text(content: str | list[dict[str, Any]] | None) -> str:

@@ -51,12 +51,21 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class RateLimit(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A token bucket at the door: beyond it a call gets a 429 whose ``retry-after`` names the next free token.
 
-    With ``headers`` each reply also tells limit and remainder as OpenAI does (``x-ratelimit-*-requests``, per minute).
+    ``tokens_per_second`` adds a second one: a call needs its prompt and its ``max_tokens`` free, and gets back what its
+    reply does not use; ``token_burst`` may come at once (None: what six seconds refill). A refused call counts in
+    neither. With ``headers`` each reply also tells limit and remainder as OpenAI does (``x-ratelimit-*``, per minute);
+    without ``hint`` a 429 names no time. ``closed_after`` seconds from the first call on nobody is let in for
+    ``closed_for`` seconds.
     """
 
     per_second: Annotated[float, Meta(gt=0)]
     burst: Annotated[int, Meta(ge=1)] = 1
+    tokens_per_second: Annotated[float, Meta(gt=0)] | None = None
+    token_burst: Annotated[float, Meta(gt=0)] | None = None
     headers: bool = False
+    hint: bool = True
+    closed_after: Seconds = 0.0
+    closed_for: Seconds = 0.0
 
 
 class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,7 +74,8 @@ class Script(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ``latency`` is in seconds, fixed or ``(low, high)`` drawn with ``seed``. ``reject_first_reviews`` is the share of
     subtasks whose first draft is rejected, chosen by their words, not by the order of arrival. ``nonce`` makes each
     prose reply repeat every ``nonce-XXXX`` of its request. ``api_key`` refuses any other bearer with a 401; ``usage``
-    set to false leaves the token counts out of the replies. ``record`` keeps arrivals and request bodies for the tests.
+    set to false leaves the token counts out of the replies. ``record`` keeps the log (``GET /log``) and the
+    request bodies for whoever judges.
     """
 
     # no Annotated in here: msgspec 0.22 corrupts memory over a union of a constrained scalar and a fixed-length tuple

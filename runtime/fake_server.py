@@ -1,8 +1,8 @@
 """A scripted, OpenAI-compatible server on loopback, for tests, the demo and benchmarks.
 
-``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /health``, ``GET /stats``. A raw ``asyncio.Protocol`` with the
-least of HTTP/1.1 that clients need: keep-alive, and bodies with a Content-Length; pipelined requests are answered one
-after the other.
+``POST /v1/chat/completions``, ``GET /v1/models``, ``GET /health``, ``GET /stats``, ``GET /log``. A raw
+``asyncio.Protocol`` with the least of HTTP/1.1 that clients need: keep-alive, and bodies with a Content-Length;
+pipelined requests are answered one after the other.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from msgspec import json
 
 from protocol.errors import ConfigError
 from runtime import fake_script
-from runtime.fake_desk import Desk, Reply, Stats
+from runtime.fake_desk import Arrival, Desk, Reply, Stats
 from runtime.fake_script import Script
 
 if TYPE_CHECKING:
@@ -182,6 +182,7 @@ REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 PAGES: dict[bytes, Callable[[Desk], bytes]] = {
     b"/health": lambda _: b'{"status":"ok"}',
     b"/stats": lambda desk: json.encode(desk.stats),
+    b"/log": lambda desk: json.encode(desk.log),
     b"/v1/models": _models,
 }
 
@@ -246,6 +247,10 @@ class FakeServer:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def log(self) -> tuple[Arrival, ...]:
+        """Return each request so far, in order of arrival, with its verdict; empty unless the script records."""
+        return self._ask(lambda: tuple(self._desk.log))
 
     def _ask(self, read: Callable[[], T]) -> T:
         if not self._thread.is_alive():

@@ -14,7 +14,7 @@ from protocol.policies.routing import Effect, Router, Rules
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from protocol.calls import ModelInfo
+    from protocol.models import ModelInfo
     from runtime.config import Routing
 
 LARGEST_FILE = 10_000_000

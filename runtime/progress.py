@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from protocol.signals import Progress
 
+WAITS_AGAIN = 10.0
+"""Seconds after which a wait that goes on for the same reason is shown again."""
 LEAST = 16
 """Characters of a content that are shown in any case, also where the line then does not fit."""
 
@@ -36,12 +38,16 @@ class ProgressLines:
         self._write = write
         self._width = width
         self._asked: dict[str, tuple[str, str]] = {}
+        self._waits: dict[str, tuple[str, float]] = {}  # by domain: what for, and when it was shown
 
     def show(self, event: Progress) -> None:
         """Show *event* if it is one that people want to see."""
         run = f"{event.run} " if self._several else ""
         head = f"[{max(0.0, event.at - self._began):6.1f} s] {run}"
-        text = self._text(event.event, event.facts, Room(self._width() - len(head)))
+        if event.event == "limits.snapshot":
+            head, text = head.removesuffix(run), self._waiting(event)
+        else:
+            text = self._text(event.event, event.facts, Room(self._width() - len(head)))
         if text is not None:
             self._write(head + text)
 
@@ -75,6 +81,21 @@ class ProgressLines:
             case "draft.failed":
                 return f"failed: {printable(facts.get('subtask', ''), 40)}: {printable(str(facts.get('error')))}"
         return None
+
+    def _waiting(self, event: Progress) -> str | None:
+        """Return what a domain's line waits for; once for all runs, and again when that changes or goes on for long."""
+        facts = event.facts
+        domain, why = str(facts.get("domain")), str(facts.get("waits_for"))
+        before, at = self._waits.get(domain, ("", 0.0))
+        if why == before and event.at - at < WAITS_AGAIN:
+            return None
+        self._waits[domain] = why, event.at
+        blocked = facts.get("blocked_s", 0.0)
+        until = f", blocked for {blocked:.0f} s" if blocked >= 1.0 else ""
+        what = "the end of a 429" if why == "blocked" else why
+        return printable(
+            f"waits: {domain} {what}, {facts.get('waiting')} in line, {facts.get('in_flight')} in flight{until}", WIDTH
+        )
 
     @staticmethod
     def _plan(subtasks: Sequence[str], width: int) -> str | None:

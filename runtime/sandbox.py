@@ -22,7 +22,7 @@ from protocol.channel import READY, hear
 from protocol.facts import Ending, Job, Ran, SourceFile
 from runtime import seccomp
 from runtime.bubblewrap import BOX, SCRATCH, Limits, NoSandboxError, command, find_tools
-from runtime.kin import children, cpu_seconds, files_in, kin, resident
+from runtime.kin import children, cpu_seconds, files_in, kin, raise_priority, resident
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -170,7 +170,7 @@ class _Run:
             self._cpu = max(self._cpu, cpu_seconds(pids))
             if resident(pids[INSIDE:]) > self._limits.memory:
                 self._finish(Ending.MEMORY)
-            elif files_in(pids[-1], SCRATCH) > self._limits.files:
+            elif len(pids) >= INSIDE and files_in(pids[INSIDE - 1], SCRATCH, self._limits.disk) > self._limits.files:
                 self._finish(Ending.FILES)
 
     def _on_output(self, pipe: FileIO) -> None:
@@ -226,6 +226,7 @@ class _Run:
         os.kill(pid, signal.SIGSTOP)  # so that it begins nothing while its child is looked for
         os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         born = children(pid)
+        raise_priority(kin(pid)[INSIDE:])
         for child in born or [pid]:
             os.kill(child, signal.SIGKILL)  # a child is the first of its namespace: all that is in it goes
         os.kill(pid, signal.SIGCONT)  # it buries the child, and ends

@@ -73,7 +73,7 @@ def limit() -> None:
     }
     for kind, bounds in hard.items():
         resource.setrlimit(kind, bounds)
-    os.nice(10)
+    os.nice(5)
 
 
 # --- looking, before anything of the draft runs

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
+from msgspec.structs import replace
 
 from protocol.errors import ConfigError, TroupeError
 from runtime import check
@@ -17,6 +18,7 @@ from runtime.config import Config
 from runtime.simulation import SimulatedSystem
 from runtime.simulation_report import duration, lines, report
 from runtime.terminal import complain, print_out, say
+from runtime.what_if import MOST_WORKFLOWS, what_if
 
 if TYPE_CHECKING:
     import argparse
@@ -79,6 +81,9 @@ def simulate(options: argparse.Namespace) -> int:
         run(system, options.seed)
         digest = None if trace is None else trace.close()
     shown = report(system, options.seed, digest)
+    shown = replace(shown, what_if=tuple(what_if(config, shown, say)))
+    if shown.limits and not shown.what_if and shown.makespan_s:
+        say(f"what more of a limit would bring is simulated for up to {MOST_WORKFLOWS} workflows")
     if options.json:
         print_out(msgspec.json.encode(shown).decode())
     else:

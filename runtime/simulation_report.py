@@ -48,6 +48,15 @@ class LimitUse(Struct, frozen=True, kw_only=True):
     held_up: float
 
 
+class WhatIf(Struct, frozen=True, kw_only=True):
+    """The makespan with a quarter more of one limit; ``change`` is its share of the makespan without, below 0: less."""
+
+    domain: str
+    limit: str
+    makespan_s: float
+    change: float
+
+
 class Report(Struct, frozen=True, kw_only=True):
     """What came out. ``calls`` are those that reached a provider; ``statuses`` their ends by HTTP status (0: none).
 
@@ -76,6 +85,7 @@ class Report(Struct, frozen=True, kw_only=True):
     failures: tuple[str, ...]
     messages: int
     trace_sha256: str | None = None
+    what_if: tuple[WhatIf, ...] = ()
 
 
 def report(system: SimulatedSystem, seed: int, trace_sha256: str | None) -> Report:
@@ -187,6 +197,9 @@ def lines(shown: Report) -> Iterator[str]:
     for domain, share in shown.blocked.items():
         yield f"  {domain} waited for the end of a 429 in {share:.1%} of the time"
     yield f"Binds:       {shown.binds or 'no limit: latency, max_parallel and the order of the work'}"
+    for more in shown.what_if:
+        name = f"{more.domain} {more.limit}"
+        yield f"{'+25 %:':<12} {name:<34} {duration(more.makespan_s):>14} {more.change:>+8.1%}"
     for failure in shown.failures:
         yield f"Failure:     {failure}"
 

@@ -128,7 +128,7 @@ class ActorSystem:
             child(ids.RECORDER, Recorder),
             child(
                 ids.LIMITER,
-                lambda: Limiter(limits, flows=flows, budget=budget, fresh=next(lives) == 0),
+                lambda: Limiter(limits, flows=flows, budget=budget, fresh=next(lives) == 0, observer=ids.DESK),
                 ids.GATEWAY,
             ),
             child(ids.GATEWAY, gateway, ids.LIMITER),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
@@ -80,3 +81,46 @@ def test_the_committed_figures_of_the_simulation_hold_their_bounds():
     result["speed"]["rows"][-1].update(peak_mb=501, cpu_s=121.0, cpu_ms_per_workflow=20.0)
     result["speed"]["bare_messages_per_s"]["traced"] = 99_999
     assert len(simulation.broken(result)) == 5
+
+
+def test_the_plots_of_the_limiter_hold_three_panels_and_a_sample_for_each_second():
+    plots = script("plots")
+    found = plots.samples(240, workflows=2)
+    root = ET.fromstring(plots.drawn("two teams", found))
+    lines = root.findall("{http://www.w3.org/2000/svg}polyline")
+    assert len(lines) == 5
+    assert {len(line.get("points").split()) for line in lines} == {len(found)}
+    assert sum(sample.admitted for sample in found) == 34
+
+
+def test_no_committed_run_under_a_rate_limit_has_lost_or_doubled_a_call_or_passed_its_budget():
+    result = json.loads((BENCHMARKS / "results" / "ratelimit.json").read_text(encoding="utf-8"))
+    assert [(row["lost"], row["duplicates"]) for row in result["rows"]] == [(0, 0)] * 7
+    assert 0.0 < result["budget"]["spent_usd"] <= result["budget"]["budget_usd"]
+    assert result["storm"]["lost"] == 0
+
+
+def test_what_is_over_its_bound_under_a_rate_limit_is_named():
+    ratelimit = script("ratelimit")
+    good = {"over_ideal": 1.0, "throttled": 0.0, "inversions": 0.0, "cpu_ms": 0.9, "lost": 0, "duplicates": 0}
+    row = {"case": "configured", "variant": "requests", **good}
+    assert ratelimit.broken({"rows": [row]}) == []
+    assert ratelimit.broken({"rows": [row | {"over_ideal": 1.04, "lost": 1}]}) == [
+        "configured, requests: over_ideal 1.04, at most 1.03",
+        "configured, requests: lost 1, at most 0",
+    ]
+    storm = {"most_in_10_s": 4, "most_in_1_s": 1, "lost": 0, "back_at_90_s": 61.0}
+    assert ratelimit.broken({"rows": [], "storm": storm}) == [
+        "storm: most_in_10_s 4, at most 3",
+        "storm: back_at_90_s 61.0, at most 60.0",
+    ]
+    spent = {"budget_usd": 1.0, "spent_usd": 1.01}
+    assert ratelimit.broken({"rows": [], "budget": spent}) == ["budget: 1.01 of 1.0 spent"]
+
+
+def test_the_probes_and_the_way_back_after_a_storm_are_counted_in_windows():
+    ratelimit = script("ratelimit")
+    assert ratelimit.most_in([0.0, 4.0, 9.9, 10.0, 30.0], 10.0) == 3
+    assert ratelimit.back_at([0.1 * n for n in range(100)], 9.0) == 0.0
+    assert ratelimit.back_at([0.1 * n for n in range(50)] + [5.0 + 0.01 * n for n in range(500)], 90.0) == 5.0
+    assert ratelimit.back_at([1.0, 20.0], 50.0) is None

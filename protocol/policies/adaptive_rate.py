@@ -49,16 +49,12 @@ if TYPE_CHECKING:
 
 PAUSES = (0.25, 1.0, 5.0, 7.5, 10.0)
 """Seconds before the first probe without a hint, and before each further one at least; the last is repeated."""
-SHORTEST = 0.1
-"""No block and no wait for a probe is shorter than this many seconds."""
-LONGEST = 3600.0
-"""No block is longer: after an hour one probe asks whether the hint still holds."""
-DOUBTFUL = 3.5
-"""After a failed probe the next one is waited for at least so long."""
+SHORTEST, LONGEST = 0.1, 3600.0
+"""No block or wait for a probe is shorter, no block longer: after an hour a probe asks whether the hint still holds."""
+GRACE, DOUBTFUL = 3.0, 3.5
+"""A probe not turned away in so many times the time of a refusal has passed; after one that failed, so many seconds."""
 HINT_JITTER = 0.1
 """The share of a hint, and at most one second, that is added to it by chance."""
-GRACE = 3.0
-"""A probe that was not turned away in this many times the time of a refusal has passed."""
 CAREFUL, BLIND_CUT = 30.0, 0.7
 """The least pace that an unpaced start ends with; what is left of a rate that is cut without anything to infer from."""
 FLOOR, LEAST = 1.0, 0.1
@@ -141,28 +137,25 @@ class AdaptiveRate:
     ) -> None:
         self.settings = RateSettings() if settings is None else settings
         self.phase = Phase.SLOW if limit is None else Phase.FREE
-        self.epoch = 0
-        self.cuts = 0
+        self.unpaced = limit is None and self.settings.start == inf
+        self.epoch = self.cuts = 0
         self.blocked_until = -inf
+        self.probing = False
         self._infer = infer
-        self._limit = inf if limit is None else limit
+        self._limit = self._ceiling = inf if limit is None else limit
         self._limit_burst = burst
         self._taught = inf
         self._pace, self._threshold = self.settings.start, inf
         self._goal, self._from, self._k, self._grown = inf, 0.0, UNSURE_K, 0.0
         self._sent: deque[Event] = deque(maxlen=self.settings.memory)
-        self._whole = True
-        self._resumed = 0
+        self._whole, self._resumed, self._ask_again = True, 0, inf
         self._found: float | None = None
         self._found_burst: float | None = None
         self._storms = self._confirmed = self._unexplained = 0
-        self._ask_again = inf
         self._cut_from: float | None = None
-        self._first_pause = self._echo = 0.0
-        self.probing, self._failing = False, 0
+        self._first_pause, self._echo, self._failing = 0.0, 0.0, 0
         self._probe_at: float | None = None
-        self._granted, self._total = 0, 0.0
-        self._level = 0.0
+        self._granted, self._total, self._level = 0, 0.0, 0.0
         self._at: float | None = None
 
     # --- what can be asked
@@ -177,7 +170,10 @@ class AdaptiveRate:
     @property
     def burst(self) -> float:
         """Units that may go at once: next to none, or in the phase FREE one less than the configured burst."""
-        pacing = 1.0 + self.settings.slack * self.rate
+        return self._burst_of(self.rate)
+
+    def _burst_of(self, rate: float) -> float:
+        pacing = 1.0 + self.settings.slack * rate
         if self._limit_burst is None or self.phase is not Phase.FREE:
             return pacing
         known = self._limit_burst if self._found_burst is None else min(self._limit_burst, self._found_burst)
@@ -185,9 +181,12 @@ class AdaptiveRate:
 
     def level(self, now: float) -> float:
         """Return what may go at once at *now*; below 0 it is a debt."""
-        if self._at is None or self.rate == inf:
-            return self.burst
-        return min(self.burst, self._level + self.rate * max(0.0, now - self._at))
+        return self._level_of(now, self.rate, self.burst)
+
+    def _level_of(self, now: float, rate: float, burst: float) -> float:
+        if self._at is None or self.unpaced:
+            return burst
+        return min(burst, self._level + rate * max(0.0, now - self._at))
 
     def wait(self, now: float, cost: float = 1.0) -> float:
         """Return the seconds until *cost* may go, 0 for at once. Nothing is taken."""
@@ -199,8 +198,11 @@ class AdaptiveRate:
             passed_at = self._probe_at + max(DOUBTFUL if self._failing else SHORTEST, GRACE * self._echo)
             if now < passed_at:
                 return passed_at - now + TICK
-        short = min(cost, self.burst) - self.level(now)
-        return short / self.rate + TICK if short > TICK else 0.0
+        if self.unpaced:
+            return 0.0
+        burst = self._burst_of(rate := self.rate)
+        short = min(cost, burst) - self._level_of(now, rate, burst)
+        return short / rate + TICK if short > TICK else 0.0
 
     def learned(self) -> Learned:
         """Say what is known of the limit: by refusals if they taught less than was given, else by what was given."""
@@ -221,8 +223,11 @@ class AdaptiveRate:
             self._probe_at = now
         elif self.probing and now >= self.blocked_until:
             self._resume(now)
-        level = self.level(now)
-        held_back = self._at is not None and level < self.burst - TICK
+        level, held_back = 0.0, False
+        if not self.unpaced:
+            burst = self._burst_of(rate := self.rate)
+            level = self._level_of(now, rate, burst)
+            held_back = self._at is not None and level < burst - TICK
         if held_back and self.phase is Phase.CUBIC and not self.probing:
             self._grow(now)
         self._level, self._at = level - cost, now
@@ -282,7 +287,8 @@ class AdaptiveRate:
         """The provider's own headers say that *limit* units a second are allowed; what is no rate teaches nothing."""
         if not 0.0 < limit < inf:
             return
-        self._taught = limit
+        self._taught, self.unpaced = limit, False
+        self._ceiling = min(self._limit, limit * self.settings.headroom)
         if self.phase is Phase.SLOW and self._threshold == inf:
             self.phase = Phase.FREE
 
@@ -303,17 +309,10 @@ class AdaptiveRate:
 
     # --- inside
 
-    @property
-    def _ceiling(self) -> float:
-        return min(self._limit, self._taught * self.settings.headroom)
-
-    @property
-    def _floor(self) -> float:
-        return FLOOR if self._ceiling == inf else LEAST * self._ceiling
-
     def _begin(self, now: float) -> None:
         """There is a limit: where nothing was paced so far, begin with the pace of the last second."""
-        if self.rate == inf:
+        if self.unpaced:
+            self.unpaced, self._level, self._at = False, inf, now
             self._pace = max(CAREFUL, sum(cost for at, cost, _ in self._sent if at > now - 1.0))
 
     def _cubic(self) -> float:
@@ -356,17 +355,17 @@ class AdaptiveRate:
 
     def _cut(self, rate: float) -> None:
         """Set goal, start and courage after a refusal at *rate*."""
-        found = self._ask(rate)
-        sure = False
+        found, sure = self._ask(rate), False
+        floor = FLOOR if self._ceiling == inf else LEAST * self._ceiling
         if found is not None and found.explained:
             near = self._found is not None and abs(found.rate - self._found) <= NEAR * self._found
             self._confirmed = self._confirmed + 1 if near else 0
             self._storms += 1
             self._unexplained = 0
-            self._found, self._found_burst = max(found.rate, self._floor), found.burst
+            self._found, self._found_burst = max(found.rate, floor), found.burst
             sure = self._storms > 1 and found.spread < SURE
         else:
-            self._leave_unexplained(rate)
+            self._leave_unexplained(rate, floor)
         goal = self._ceiling if self._found is None else min(self._found, self._ceiling)
         self._goal = self._ceiling if goal > (1.0 - NEAR) * self._ceiling else goal
         self._from = (SURE_START if sure else UNSURE_START) * self._goal
@@ -375,7 +374,7 @@ class AdaptiveRate:
         self._ask_again = (1.0 + NEAR) * self._goal
         self._resumed = self._granted
 
-    def _leave_unexplained(self, rate: float) -> None:
+    def _leave_unexplained(self, rate: float, floor: float) -> None:
         """No bucket explains the last refusals: they are no evidence. Two such storms on end are a lower limit."""
         events = self._sent
         for index in range(max(0, len(events) - (self._granted - self._resumed)), len(events)):
@@ -386,7 +385,7 @@ class AdaptiveRate:
             self._unexplained = self._storms = self._confirmed = 0
             events.clear()
             self._whole = False
-            self._found = max(self._floor, BLIND_CUT * min(rate, self._found or self._ceiling))
+            self._found = max(floor, BLIND_CUT * min(rate, self._found or self._ceiling))
         elif self._found is None and self._ceiling == inf:
             self._found = BLIND_CUT * rate
 

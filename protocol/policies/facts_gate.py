@@ -5,12 +5,10 @@ Only what failed goes back to the coder, by name and with its message; what coul
 
 from __future__ import annotations
 
-from protocol.facts import Checked, Facts, TestOutcome
+from protocol.facts import GIVEN, Checked, Facts, TestOutcome
 
 MOST_ISSUES = 20
 LONGEST_ISSUE = 1000
-
-Standing = tuple[int, int, int]
 
 
 def failures(facts: Facts | None) -> tuple[str, ...]:
@@ -21,15 +19,23 @@ def failures(facts: Facts | None) -> tuple[str, ...]:
     return tuple(issue[:LONGEST_ISSUE] for issue in (*facts.problems, *failed)[:MOST_ISSUES])
 
 
-def standing(facts: Facts | None, score: int | None) -> Standing:
-    """Return how good a draft is, to be compared with another's of the same subtask.
-
-    One that fails stands below one that does not, whatever a reviewer said of either; then the score counts, then how
-    far it got.
-    """
+def reached(facts: Facts | None) -> int:
+    """Return how far a draft got, to be compared with another's of the same subtask."""
     short = shorten(facts or Facts())
-    reached = bool(short.parsed) + bool(short.ran) + short.tests_passed
-    return int(not failures(facts)), -1 if score is None else score, reached
+    return bool(short.parsed) + bool(short.ran) + short.tests_passed
+
+
+def proven(facts: Facts | None) -> bool | None:
+    """Tell what an external check says: False when something failed, True when the given tests have all passed.
+
+    None otherwise: that a draft passes the tests of its own author proves little.
+    """
+    if facts is None:
+        return None
+    if failures(facts):
+        return False
+    given = {test.outcome for test in facts.tests if test.name.partition("::")[0] == GIVEN}
+    return True if given == {TestOutcome.PASSED} else None
 
 
 def shorten(facts: Facts) -> Checked:

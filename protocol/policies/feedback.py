@@ -61,7 +61,8 @@ class Rules(Struct, frozen=True, kw_only=True):
     """When to accept and when to stop.
 
     ``noise`` is by how many points of 10 reviews of one draft differ (sd): 2.1 were measured of a reviewer who is wrong
-    about a fifth of its items, 2.6 of one that tosses coins; 0 switches rule 4 off. Without ``early`` rules 4 to 9 are.
+    about a fifth of its items, 2.6 of one that tosses coins; 0 switches rule 4 off. Without ``early`` there are rules
+    1 to 3.
     """
 
     accept_score: int = 7
@@ -74,9 +75,9 @@ class Rules(Struct, frozen=True, kw_only=True):
 class Round(Struct, frozen=True, kw_only=True):
     """One draft and what was found about it.
 
-    ``passed`` is the word of an external check, None without one; ``reached`` counts how far it got (it parses, it
-    runs, tests passed) and tells drafts apart that are equal otherwise. ``score`` (of 10) is None without a readable
-    review. ``cost_usd`` and ``seconds`` are what the round took, None when unknown.
+    ``passed`` is the word of an external check, None without one, and ``reached`` how far the draft got in it.
+    ``score`` (of 10) is None when no review could be read. ``cost_usd`` and ``seconds`` are what the round took, None
+    when unknown.
     """
 
     text: str
@@ -119,15 +120,15 @@ def judge(rounds: tuple[Round, ...], rules: Rules, left: Left | None = None, spa
 
 
 def best_of(rounds: tuple[Round, ...], noise: float = 0.0) -> int:
-    """Return the number of the best round: facts before scores, and of equals the first.
+    """Return the number of the best round: facts, then scores, then how far it got, and of equals the first.
 
     A score that is higher by less than *noise* is no better: drafts that were revised for nothing are worse on average.
     """
     best = 0
     for n, later in enumerate(rounds):
         fact, points = _fact(later) - _fact(rounds[best]), _points(later) - _points(rounds[best])
-        further = later.reached > rounds[best].reached
-        if fact > 0 or (fact == 0 and points >= max(noise, 1.0)) or (fact == points == 0 and further):
+        further = points == 0 and later.reached > rounds[best].reached
+        if fact > 0 or (fact == 0 and (further or points >= max(noise, 1))):
             best = n
     return best
 

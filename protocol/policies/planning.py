@@ -8,6 +8,7 @@ _NUMBER = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
 """What models put before an item although it is one of a list already."""
 
 
+_FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _BETWEEN = re.compile(r"[,;\n]|\b(?:and|und)\b", re.IGNORECASE)
 QUOTED = 0.6
 """A subtask that names so many of the parts of its task quotes the task, and is no larger for it."""
@@ -23,9 +24,6 @@ def own_words(subtask: str, task: str) -> str:
     for part in sorted(quoted, key=len, reverse=True):
         said = said.replace(part.casefold(), " ")
     return " ".join(piece for piece in (piece.strip(" .") for piece in _BETWEEN.split(said)) if piece)
-
-
-_FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 
 
 def tidy(subtasks: tuple[str, ...], most: int) -> tuple[str, ...]:

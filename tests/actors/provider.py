@@ -13,11 +13,11 @@ from actors.recorder import Recorder
 from actors.simulation import SimulatedDispatcher
 from actors.supervisor import Supervisor
 from protocol import ids
-from protocol.calls import ModelInfo, ProviderInfo
 from protocol.chat import CallFailure, ChatMessage, ChatReply, Usage
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway as Decisions
 from protocol.limiter import DomainLimits
+from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.budget import Budget
 from protocol.signals import ChatCall, ChildFailed, Perform, Performed

@@ -16,6 +16,7 @@ from protocol import AgentMessage, ErrorKind, RoleSettings, TaskFailed, ids
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import Cancelled
 from protocol.errors import ErrorKind as Kind
+from protocol.messages import failed
 from protocol.plan import Plan
 from protocol.signals import Answer, CancelStep, ChatResult, Recalled, Restart, Returned, Stop
 
@@ -458,24 +459,49 @@ def test_a_cancel_that_comes_while_the_record_is_on_its_way_is_obeyed():
     kit.expect_idle()
 
 
-@pytest.mark.parametrize("how", ["restart", "crash"])
-def test_a_cancel_that_crosses_with_a_restart_reaches_what_the_instance_before_had_asked_for(how):
-    async def waits(self, message):
-        await self.pause(1000.0)
+async def waits(self, message):
+    await self.pause(1000.0)
 
-    async def asks(self, message):
-        return await self.ask("slow", message.content)
 
+async def asks(self, message):
+    return await self.ask("slow", message.content)
+
+
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("how", ["restart", "restart twice", "crash"])
+def test_a_cancel_that_crosses_with_a_restart_reaches_what_the_instance_before_had_asked_for(how, answered):
     kit = ActorTestKit(faults=[Crash("mine/0", 2)] if how == "crash" else [])
     kit.register(agent(asks))
     kit.register(agent(waits), role="slow")
     kit.probe()
     kit.tell("mine/0", request())
     kit.settle()
-    if how == "restart":
+    if answered:  # its time was over, say
+        late = failed("run/0", Kind.TIMEOUT, "no answer")
+        kit.tell(ids.RECORDER, Answer(to="probe", step="run/0", kind="ask", fingerprint="", payload=late))
+        kit.settle()
+    for _ in range(how.count("restart") + how.count("twice")):
         kit.tell("mine/0", Restart())
     kit.tell("mine/0", CancelStep(step="run/0"))
     kit.settle()
+    kit.expect_idle()
+    assert kit.dispatcher.next_timer() is None
+
+
+@pytest.mark.parametrize("end", ["poison", "stopped"])
+def test_what_a_conversation_had_asked_for_ends_with_it_when_it_is_not_resumed(end):
+    kit = ActorTestKit()
+    kit.register(agent(asks))
+    kit.register(agent(waits), role="slow")
+    probe = kit.probe()
+    kit.tell("mine/0", request())
+    kit.settle()
+    for _ in range(MOST_DELIVERIES if end == "poison" else 1):
+        kit.tell("mine/0", Restart())
+    if end == "stopped":
+        kit.tell("mine/0", Stop())
+    kit.settle()
+    assert probe.expect(Answer).payload.error_kind == end
     kit.expect_idle()
     assert kit.dispatcher.next_timer() is None
 

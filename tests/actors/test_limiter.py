@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actors.limiter import Limiter
+from actors.limiter import LOOK_EVERY, Limiter
 from protocol.errors import ErrorKind
 from protocol.limiter import GRACE, DomainLimits
 from protocol.limiter import Limiter as Decisions
@@ -22,6 +22,7 @@ from protocol.signals import (
     Refused,
     Settle,
 )
+from protocol.snapshot import LimitsSnapshot
 from tests.actors.players import Stage
 
 
@@ -216,3 +217,51 @@ def test_a_settlement_that_it_failed_on_counts_as_spent(monkeypatch):
     monkeypatch.setattr(Decisions, "on_settle", on_settle)
     desk.tell("limiter", Settle(lease="a/0#1"))
     assert (desk.budget.total.spent, desk.budget.total.reserved) == (80, 0)
+
+
+# --- what is seen of it
+
+
+def observed(**limits):
+    desk = Desk(**limits)
+    desk.spawn("watcher")
+    desk.spawn("seen", factory=lambda: Limiter(desk.limits, observer="watcher"), watchers=())
+    desk.dispatcher.settle()
+    return desk
+
+
+def snapshots(desk):
+    return [said for said in desk.log if isinstance(said, LimitsSnapshot)]
+
+
+def test_the_observer_is_told_every_second_as_long_as_somebody_waits():
+    desk = observed(concurrency=1)
+    desk.tell("seen", desk.acquire("a/0#1"), desk.acquire("a/1#1"))
+    desk.dispatcher.advance(LOOK_EVERY * 3.5)
+    assert [seen.domains[0].waiting for seen in snapshots(desk)] == [1, 1, 1]
+    desk.tell("seen", Settle(lease="a/0#1"))
+    desk.dispatcher.advance(LOOK_EVERY * 5)
+    assert len(snapshots(desk)) == 3
+
+
+def test_no_timer_runs_and_nothing_is_told_where_nobody_waits():
+    desk = observed(concurrency=2)
+    desk.tell("seen", desk.acquire("a/0#1"), desk.acquire("a/1#1"))
+    assert not desk.dispatcher.work(1)
+    assert snapshots(desk) == []
+
+
+def test_who_waits_again_later_is_seen_again():
+    desk = observed(concurrency=1)
+    for n in range(2):
+        desk.tell("seen", desk.acquire(f"a/{n}#1"), desk.acquire(f"b/{n}#1"))
+        desk.dispatcher.advance(LOOK_EVERY * 1.5)
+        desk.tell("seen", Settle(lease=f"a/{n}#1"), Settle(lease=f"b/{n}#1"))
+        desk.dispatcher.advance(LOOK_EVERY * 3.5)
+    assert len(snapshots(desk)) == 2
+
+
+def test_without_an_observer_nobody_looks():
+    desk = Desk(concurrency=1)
+    desk.ask("a/0#1", "a/1#1")
+    assert not desk.dispatcher.work(1)

@@ -286,6 +286,16 @@ def test_a_cancel_in_front_of_what_an_agent_names_is_obeyed(crash):
     kit.expect_idle()
 
 
+def test_a_task_that_was_asked_again_and_failed_with_the_supervisor_is_worked_for_no_more():
+    kit = patient_kit(faults=[Crash(SUPERVISOR, 3)])
+    probe = kit.probe()
+    kit.tell(SUPERVISOR, request())
+    kit.settle()
+    kit.tell(SUPERVISOR, replace(request(), attempt=1))
+    assert probe.expect(Answer).payload.error_kind is ErrorKind.INTERNAL
+    kit.expect_idle()
+
+
 def test_a_task_that_was_routed_but_not_taken_before_a_restart_is_found_by_its_cancel():
     kit = patient_kit()
     kit.probe()

@@ -27,7 +27,7 @@ from protocol.signals import (
 from tests.explorer.players import CROSSED
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from actors.directory import Directory
     from actors.mailbox import Mailbox
@@ -136,6 +136,8 @@ class Books:
             self._break("nonces", f"{letter.to}: {letter.reason}")
         if letter.reason.startswith("settlement ignored") and not self.leases.disturbed:
             self._break("law 4", f"the lease {letter.message} is settled for the second time")
+        if letter.reason.endswith("never settled this lease"):
+            self._note(self.leases.expired(letter.message))
 
     def ends(self, mailbox: Mailbox) -> None:
         """Book that the turn of *mailbox* has ended. Raises the first violation."""
@@ -201,6 +203,7 @@ class Leases:
     def __init__(self, concurrency: int | None) -> None:
         self.open: set[str] = set()
         self.disturbed = False
+        self.may_be_late: Callable[[], bool] = bool  # whether the gateway was kept from giving one back in time
         self.granted_in_all = 0
         self._concurrency = concurrency
         self._allowed = concurrency or 0
@@ -232,6 +235,12 @@ class Leases:
                 self.disturbed = True
                 self._allowed = max(self._allowed, len(self.open))
         return None
+
+    def expired(self, lease: str) -> str | None:
+        """Book that the limiter has waited long enough for a settlement; a late one is then no second one."""
+        self.open.discard(lease)
+        self.disturbed = True
+        return None if self.may_be_late() else f"the lease {lease} was never given back"
 
     def compare(self, machine: Any) -> str | None:
         """Return how the limiter's own books differ from these, or that more is in flight than may be."""

@@ -173,10 +173,10 @@ def any_order() -> Plant:
     """Who is next is not decided by the seed."""
     dice = SystemRandom()
 
-    def pick(self: SimulatedDispatcher) -> Mailbox:
+    def draw(self: SimulatedDispatcher) -> Mailbox:
         return self._tokens.pop(dice.randrange(len(self._tokens)))
 
-    return _replaced(SimulatedDispatcher, "_draw", pick)
+    return _replaced(SimulatedDispatcher, "_draw", draw)
 
 
 def forgets_no_task() -> Plant:

@@ -14,7 +14,7 @@ from actors import Agent, Coder, Orchestrator, Reviewer, TeamWorkflow
 from actors.agent import agent_spec
 from actors.base import Actor, unwrap
 from actors.directory import ActorSpec
-from actors.fault_plan import Crash, FaultPlan, Faults, Lose
+from actors.fault_plan import Crash, FaultPlan, Faults, Lose, Stall
 from actors.gateway import step_of
 from actors.simulation import SimulatedDispatcher
 from actors.supervisor import Register
@@ -61,6 +61,7 @@ class Stage(SimulatedDispatcher):
     def begin(self, books: Books, plan: Plan) -> None:
         """Keep *books* and go by *plan* from now on; the first instances have their places already."""
         self.books = books
+        books.leases.may_be_late = lambda: any(isinstance(f, Stall) and f.address == ids.GATEWAY for f in self.fired)
         self._restarts = [fault for fault in plan.faults if isinstance(fault, RestartAt)]
         self._faults = Faults(FaultPlan(tuple(fault for fault in plan.faults if not isinstance(fault, RestartAt))))
 

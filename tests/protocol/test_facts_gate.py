@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol.facts import Checked, Facts, TestFact, TestOutcome
-from protocol.policies.facts_gate import MOST_ISSUES, failures, in_words, shorten
+from protocol.policies.facts_gate import MOST_ISSUES, failures, in_words, proven, reached, shorten
 
 
 def fact(name: str, outcome: TestOutcome, message: str = "") -> TestFact:
@@ -41,6 +41,11 @@ def test_problems_come_first_and_the_list_is_bounded():
     assert len(failures(facts)) == MOST_ISSUES
 
 
+def test_a_draft_that_runs_got_further_than_one_that_parses_and_each_test_that_passes_is_further_still():
+    stages = [None, Facts(parsed=True), Facts(parsed=True, imported=True), MIXED]
+    assert [reached(facts) for facts in stages] == [0, 1, 2, 3]
+
+
 def test_in_short_a_draft_is_parsed_ran_and_passed():
     assert shorten(MIXED) == Checked(parsed=True, ran=True, tests_passed=1, tests_failed=1, failures=("b failed: no",))
 
@@ -59,3 +64,11 @@ def test_in_short_a_draft_is_parsed_ran_and_passed():
 )  # fmt: skip
 def test_it_is_said_in_one_line(checked, words):
     assert in_words(checked) == words
+
+
+def test_only_tests_that_its_author_did_not_write_prove_a_draft():
+    own, given = fact("test_own.py::a", TestOutcome.PASSED), fact("test_given.py::a", TestOutcome.PASSED)
+    assert [proven(facts) for facts in (None, Facts(), Facts(tests=(own,)))] == [None, None, None]
+    assert proven(Facts(tests=(own, given))) is True
+    assert proven(Facts(tests=(given, fact("test_given.py::b", TestOutcome.SKIPPED)))) is None
+    assert proven(Facts(tests=(given, fact("test_own.py::b", TestOutcome.FAILED)))) is False

@@ -14,14 +14,13 @@ from protocol.calls import (
     Hire,
     Later,
     Lost,
-    ModelInfo,
-    ProviderInfo,
     TellLimiter,
     Unset,
 )
 from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usage
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
+from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.retry import MOST_THROTTLED
 from protocol.policies.token_estimate import bound_messages

@@ -18,14 +18,13 @@ from protocol.calls import (
     Hire,
     Later,
     Lost,
-    ModelInfo,
-    ProviderInfo,
     TellLimiter,
     Unset,
 )
 from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usage
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
+from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.signals import Cancel, CancelStep, ChatCall, Granted, Performed, Refused, Settle
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.calls import ModelInfo
 from protocol.chat import ChatMessage, Occasion, OutputSchema
 from protocol.ladder import MOST_OPEN, Ladder, Picked, job_of, rungs
+from protocol.models import ModelInfo
 from protocol.policies.routing import Room, Router, Rules, Rung
 from protocol.signals import ChatCall, Graded
 

@@ -246,7 +246,7 @@ LIMITS = [
         """
         try:
             for n in range(20):
-                for folder in (".", "/tmp", "/dev/shm"):
+                for folder in (".", "/tmp", "/dev/shm", "/", "/dev"):
                     try:
                         with open(f"{folder}/{TAG}-{n}", "wb") as file:
                             file.write(bytes(10 << 20))
@@ -258,7 +258,7 @@ LIMITS = [
             won()
         finally:
             for n in range(20):
-                for folder in (".", "/tmp", "/dev/shm"):
+                for folder in (".", "/tmp", "/dev/shm", "/", "/dev"):
                     os.path.exists(f"{folder}/{TAG}-{n}") and os.unlink(f"{folder}/{TAG}-{n}")
     """,
     ),

@@ -15,7 +15,7 @@ from tests.runtime.command import NOWHERE, ROOT, environment, in_shell, troupe
 
 pytestmark = pytest.mark.slow
 TASK = "Implement an async HTTP client with retries"
-LATER = ("init", "bench", "resume", "show", "dead-letters", "cost", "replay")
+LATER = ("init", "resume", "show", "dead-letters", "cost", "replay")
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def test_the_help_of_run_names_every_option_of_the_contract(tmp_path):
 @pytest.mark.parametrize(
     "arguments",
     [
-        *LATER, "init team.toml", "bench --json",
+        *LATER, "init team.toml",
         "resume x --journal f --json", "show x", "dead-letters list", "dead-letters requeue -- x", "cost --json",
         "replay f --config g", "check --online", "check --config x --online", "check --online --config x",
     ],

@@ -188,6 +188,19 @@ def test_a_stop_ends_what_runs_in_the_sandbox(server):
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("troupe-")] == []
 
 
+@needs_sandbox
+@pytest.mark.slow
+def test_a_stop_ends_also_what_a_cancel_did_not(server, monkeypatch):
+    monkeypatch.setattr(Sandbox, "kill", lambda *_: None)
+    before = boxes()
+    with ActorSystem(configured(server.url)) as system:
+        system.submit(HANGS, to=AgentRole.EXECUTOR)
+        assert soon(lambda: boxes() - before)
+        began = time.monotonic()
+    assert time.monotonic() - began < 3.0
+    assert boxes() - before == set()
+
+
 # --- law 10
 
 THIEF = f"""```python

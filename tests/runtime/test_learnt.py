@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.calls import ModelInfo
 from protocol.errors import ConfigError
+from protocol.models import ModelInfo
 from protocol.policies.routing import Effect, Job
 from runtime import learnt
 from runtime.assembly import Models

@@ -175,3 +175,21 @@ def test_escaped_text_keeps_its_lines_and_loses_what_steers(text):
 def test_escapes_name_the_character():
     assert escaped("\x1b[1m\x9b\u202e") == "\\x1b[1m\\x9b\\u202e"
     assert printable("a\U000e0001b") == "a\\U000e0001b"
+
+
+def waits(seconds, why="requests_per_minute", **more):
+    facts = {"domain": "main", "waits_for": why, "waiting": 12, "in_flight": 3, "blocked_s": 0.0} | more
+    return Progress(run=f"run-{seconds}", event="limits.snapshot", at=100.0 + seconds, facts=facts)
+
+
+def test_a_wait_is_shown_once_for_all_runs_and_again_when_it_goes_on_for_long_or_changes():
+    said: list[str] = []
+    lines = ProgressLines(100.0, several=True, write=said.append, width=lambda: 120)
+    for event in (waits(1), waits(2), waits(3, "blocked", blocked_s=7.2), waits(12), waits(13), waits(23)):
+        lines.show(event)
+    assert said == [
+        "[   1.0 s] waits: main requests_per_minute, 12 in line, 3 in flight",
+        "[   3.0 s] waits: main the end of a 429, 12 in line, 3 in flight, blocked for 7 s",
+        "[  12.0 s] waits: main requests_per_minute, 12 in line, 3 in flight",
+        "[  23.0 s] waits: main requests_per_minute, 12 in line, 3 in flight",
+    ]

@@ -241,6 +241,22 @@ def test_when_troupe_is_killed_at_a_random_instant_its_sandboxes_go_too():
 
 
 @needs_sandbox
+@pytest.mark.skipif(os.geteuid() != 0, reason="the environment of another user's process is root's to read")
+def test_the_launcher_is_told_nothing_of_our_environment(monkeypatch):
+    monkeypatch.setenv("CANARY", "a-canary-in-the-environment")
+    sandbox, seen = Sandbox(), b""
+    thread = threading.Thread(target=sandbox.run, args=(job(HANGS),))
+    thread.start()
+    assert soon(lambda: len(boxes()) >= 4)
+    for pid in boxes():
+        seen += b"".join(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("environ", "cmdline"))
+    sandbox.close()
+    thread.join()
+    assert b"HOME=/box" in seen
+    assert b"a-canary-in-the-environment" not in seen
+
+
+@needs_sandbox
 def test_a_closed_sandbox_ends_what_runs():
     sandbox = Sandbox()
     threading.Timer(0.1, sandbox.close).start()

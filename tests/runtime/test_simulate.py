@@ -11,6 +11,7 @@ from protocol.errors import TroupeError
 from runtime.config import Config
 from runtime.simulate import BUILT_IN, Trace, run
 from runtime.simulation import SimulatedSystem
+from runtime.what_if import raised
 from tests.runtime.command import NOWHERE, config, troupe
 
 pytestmark = pytest.mark.slow
@@ -65,6 +66,37 @@ def test_the_document_holds_what_the_contract_names(tmp_path):
     assert 0.0 < document["queue_s"]["p50"] <= document["queue_s"]["max"] < document["makespan_s"]
 
 
+def test_a_quarter_more_of_the_limit_that_binds_makes_it_faster_and_of_another_changes_nothing(tmp_path):
+    more = "[limits.main]\nrequests_per_minute = 60\nburst = 5\ntokens_per_minute = 1e9\nconcurrency = 64\n"
+    done = simulate(tmp_path, "--config", with_table(tmp_path, more), "--json")
+    (document,) = done.documents
+    changes = {each["limit"]: each["change"] for each in document["what_if"]}
+    assert document["binds"] == "main requests_per_minute"
+    assert 1 / 1.25 - 1.02 < changes["requests_per_minute"] < -0.1
+    assert changes["tokens_per_minute"] == changes["concurrency"] == 0.0
+
+
+def test_a_limit_is_raised_wherever_it_stands_for_its_domain():
+    text = config(
+        NOWHERE,
+        "[limits.main]\nrequests_per_minute = 60\nconcurrency = 5\n[limits.'main/m']\nrequests_per_minute = 8\n"
+        "[simulation.limits.main]\nrequests_per_minute = 40\n",
+    )
+    before = Config.parse(text.encode(), "test")
+    after = raised(before, "main", "requests_per_minute")
+    assert [table.requests_per_minute for table in after.limits.values()] == [75.0, 8.0]
+    assert after.simulation.limits["main"].requests_per_minute == 50.0
+    assert raised(before, "main", "concurrency").limits["main"].concurrency == 7
+    assert raised(before, "main", "tokens_per_minute") == before
+
+
+def test_for_many_workflows_nothing_is_simulated_again_and_that_is_said(tmp_path):
+    path = with_table(tmp_path, "[limits.main]\nconcurrency = 64\n[team]\nplan = 'never'\nmax_rounds = 0\n")
+    done = troupe(tmp_path, "simulate", "--workflows", "201", "--config", path, "--json")
+    assert done.documents[0]["what_if"] == []
+    assert done.lines[-1] == "what more of a limit would bring is simulated for up to 200 workflows"
+
+
 # --- for people
 
 
@@ -73,9 +105,14 @@ def test_people_are_shown_the_built_in_configuration_the_figures_and_progress(tm
     assert done.code == 0
     assert done.out.startswith(BUILT_IN)
     assert "Workflows:   20: 20 succeeded, 0 failed\n" in done.out
-    assert done.out.splitlines()[-1] == "Binds:       main requests_per_minute"
+    assert "\nBinds:       main requests_per_minute\n" in done.out
+    assert [line.split()[3] for line in done.out.splitlines() if line.startswith("+25 %")] == [
+        "requests_per_minute",
+        "tokens_per_minute",
+        "concurrency",
+    ]
     assert done.lines[0] == "simulating 20 workflows with seed 0"
-    assert done.lines[-1].startswith("simulated ")
+    assert [line for line in done.lines if line.startswith("simulated ")]
 
 
 def test_a_configuration_of_ones_own_is_not_shown_again(tmp_path):

@@ -353,3 +353,15 @@ def test_a_429_is_waited_out():
 
 def test_the_examples_of_the_readme_stand_in_the_tree():
     assert (ROOT / "examples" / "embed.py").exists()
+
+
+def test_a_run_that_waits_is_told_what_it_waits_for():
+    with FakeServer() as server:
+        more = "[limits.main]\nrequests_per_minute = 6\nburst = 2\n"
+        with ActorSystem(Config.parse(config(server.url, more).encode(), "the test")) as system:
+            handle = system.submit(TASK)
+            event = next(event for event in handle.events() if event.event == "limits.snapshot")
+            handle.cancel()
+    facts = {name: event.facts[name] for name in ("domain", "waits_for", "budget_usd", "blocked_s")}
+    assert facts == {"domain": "main", "waits_for": "requests_per_minute", "budget_usd": None, "blocked_s": 0.0}
+    assert event.facts["classes"] == {"high": 0, "normal": event.facts["waiting"], "low": 0}
