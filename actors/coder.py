@@ -8,6 +8,7 @@ from actors.agent import Agent
 from protocol.chat import Occasion
 from protocol.plan import Brief
 from protocol.policies.complexity import estimate
+from protocol.policies.planning import own_words
 from protocol.roles import AgentRole, RoleSettings
 
 if TYPE_CHECKING:
@@ -33,8 +34,9 @@ class Coder(Agent):
     async def handle(self, message: AgentMessage) -> str:
         """Write the draft for ``content``, or the next one when the brief in ``data`` holds a draft and its issues."""
         brief = message.payload(Brief) if message.data else Brief(task=message.content, subtask=message.content)
+        asked = own_words(brief.subtask, brief.task) or brief.subtask
         occasion = Occasion(
-            complexity=estimate(brief.subtask).score, rounds=brief.rounds, tried=brief.tried, stronger=brief.stronger
+            complexity=estimate(asked).score, rounds=brief.rounds, tried=brief.tried, stronger=brief.stronger
         )
         reply = await self.chat(self.prompt(brief), occasion=occasion)
         return reply.text

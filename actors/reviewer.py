@@ -12,6 +12,7 @@ from protocol.chat import Occasion
 from protocol.plan import Brief, Review, Rubric, Stated
 from protocol.policies.complexity import estimate
 from protocol.policies.json_text import extract_json
+from protocol.policies.planning import own_words
 from protocol.policies.rubric import aggregate
 from protocol.policies.verdict import read_verdict
 from protocol.roles import AgentRole, RoleSettings
@@ -43,7 +44,8 @@ class Reviewer(Agent):
         prompt = self.settings.prompt.format(task=brief.task, subtask=brief.subtask, draft=as_data(message.content))
         if brief.facts:
             prompt += f"\n\nIt was run in a sandbox: {brief.facts}."
-        occasion = Occasion(complexity=estimate(brief.subtask).score)
+        asked = own_words(brief.subtask, brief.task) or brief.subtask
+        occasion = Occasion(complexity=estimate(asked).score)
         if not self.settings.rubric:
             return await self.chat(prompt, returns=Review, reader=read_verdict, occasion=occasion)
         rubric = await self.chat(prompt + ITEMS, returns=Rubric, reader=as_rubric, occasion=occasion)

@@ -21,7 +21,7 @@ from protocol.plan import Brief, Plan, Verdict
 from protocol.policies.code_blocks import given_tests
 from protocol.policies.complexity import estimate
 from protocol.policies.composition import compose
-from protocol.policies.facts_gate import failures, in_words, reached, shorten
+from protocol.policies.facts_gate import failures, in_words, proven, reached, shorten
 from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
 from protocol.policies.planning import own_words, tidy
 from protocol.policies.progress_guard import Advice, Output, Patience, ProgressGuard, Reaction
@@ -358,7 +358,7 @@ def _found(text: str, facts: Facts | None, review: Verdict | None) -> Round:
         score=None if review is None else review.score,
         approved=review is not None and review.approved,
         issues=failed or (() if review is None else review.issues),
-        passed=False if failed else None,
+        passed=proven(facts),
         reached=reached(facts),
     )
 

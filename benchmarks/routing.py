@@ -107,7 +107,9 @@ def play(world: World, task: dict, choose, learn=None):
 class Thompson(Router):
     """Chances are drawn from what is believed, in place of trials."""
 
-    dice = Random(0)
+    def __init__(self, *arguments) -> None:
+        super().__init__(*arguments)
+        self.dice = Random(0)
 
     def chance(self, job, rung, tried):
         """Return a draw."""

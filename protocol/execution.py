@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from protocol.facts import LONGEST_MESSAGE, Ending, Facts, Job, Ran, SourceFile, TestFact, TestOutcome
+from protocol.facts import GIVEN, LONGEST_MESSAGE, Ending, Facts, Job, Ran, SourceFile, TestFact, TestOutcome
 from protocol.policies.code_blocks import take
 
 if TYPE_CHECKING:
     from protocol.channel import Entries
 
-GIVEN = "test_given.py"
 MOST_RUNS = 4
 LONGEST_ALL = 30.0
 """Seconds that all runs of one draft may take before no further one is begun."""

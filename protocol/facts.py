@@ -10,6 +10,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+GIVEN = "test_given.py"
+"""The file of the tests that task or plan give, and not the author of the draft."""
 LONGEST_MESSAGE = 600
 """Characters of what a test says when it fails; the last ones of a long text are the telling ones."""
 

@@ -5,7 +5,7 @@ Only what failed goes back to the coder, by name and with its message; what coul
 
 from __future__ import annotations
 
-from protocol.facts import Checked, Facts, TestOutcome
+from protocol.facts import GIVEN, Checked, Facts, TestOutcome
 
 MOST_ISSUES = 20
 LONGEST_ISSUE = 1000
@@ -23,6 +23,19 @@ def reached(facts: Facts | None) -> int:
     """Return how far a draft got, to be compared with another's of the same subtask."""
     short = shorten(facts or Facts())
     return bool(short.parsed) + bool(short.ran) + short.tests_passed
+
+
+def proven(facts: Facts | None) -> bool | None:
+    """Tell what an external check says: False when something failed, True when the given tests have all passed.
+
+    None otherwise: that a draft passes the tests of its own author proves little.
+    """
+    if facts is None:
+        return None
+    if failures(facts):
+        return False
+    given = {test.outcome for test in facts.tests if test.name.partition("::")[0] == GIVEN}
+    return True if given == {TestOutcome.PASSED} else None
 
 
 def shorten(facts: Facts) -> Checked:

@@ -161,6 +161,17 @@ def test_tests_that_a_task_gives_are_run_beside_the_draft():
     assert box.jobs[0].files[-1].text == test
 
 
+def test_a_draft_that_passes_the_given_tests_is_accepted_whatever_the_reviewer_says():
+    given = ("passed", "test_given.py::test_given", "", "")
+    box = Bench(look=(("test", given[1], "", ""),), proof=(("imported", "draft.py", "", ""), given))
+    bad = Review(issues=("no docstring",), score=2, approved=False)
+    task = "Write double. It must pass:\n```python\ndef test_given():\n    assert double(1) == 2\n```"
+    kit = stage(box, reviewer=bad)
+    result = run(kit, task, plan="never")
+    assert (result.accepted[0].accepted, result.accepted[0].rounds) == (True, 0)
+    assert next(p.facts["why"] for p in kit.progress if p.event == "draft.accepted") == "checked"
+
+
 def test_tests_that_a_plan_gives_with_a_subtask_are_run_beside_its_draft_alone():
     box = Bench()
     subtask = "double a number:\n```python\ndef test_given():\n    assert double(1) == 2\n```"

@@ -10,7 +10,7 @@ from actors.team import TeamRules
 from actors.testing import ActorTestKit, ModelInfo, ScriptedModel, bad_request, reply
 from protocol import ErrorKind
 from protocol.chat import CallFailure, ChatReply
-from protocol.plan import Check, Plan, Review, Rubric
+from protocol.plan import Brief, Check, Plan, Review, Rubric
 from protocol.roles import RoleSettings
 
 TASK = "Implement an async HTTP client with retries"
@@ -127,10 +127,23 @@ def test_a_coder_that_repeats_itself_gets_a_hint_and_no_second_review():
     assert (result.success, result.output, result.accepted[0].note) == (True, "the same", "kept as the best: cycle")
 
 
-def test_a_stronger_model_is_asked_for_where_there_is_a_ladder():
-    kit = kit_with(orchestrator=Plan(subtasks=("a",)), coder="the same", reviewer=BAD)
-    run(kit, max_rounds=9, ladder=True)
-    assert sum(call.role == "coder" for call in kit.model.calls) == 4
+def test_a_stronger_model_is_asked_for_after_a_hint_where_there_is_a_ladder():
+    briefs: list[Brief] = []
+
+    class Stuck(Coder):
+        async def handle(self, message):
+            briefs.append(message.payload(Brief))
+            return "the same"
+
+    for ladder in (True, False):
+        kit = ActorTestKit({"reviewer": BAD})
+        kit.register(Stuck)
+        kit.register(Reviewer)
+        run(kit, "Say hello", max_rounds=9, ladder=ladder)
+    assert [(bool(brief.hint), brief.stronger) for brief in briefs] == [
+        *[(False, False), (False, False), (True, False), (True, True)],
+        *[(False, False), (False, False), (True, False)],
+    ]
 
 
 def test_without_the_guard_a_repeated_draft_is_reviewed_and_ends_the_rounds():
@@ -336,9 +349,51 @@ def test_a_rejected_draft_goes_up_the_ladder_and_each_result_says_why_this_model
     assert learnt["case coder simple first cheap"] < 0.0 < learnt["case coder simple up strong"]
 
 
+def test_a_subtask_that_quotes_its_whole_task_is_no_harder_to_write_for_it():
+    def coder(call):
+        return f"a draft of {call.request.model}"
+
+    whole = "Build a shop with a database, an API, payments and docs"
+    plan = Plan(subtasks=(f"Write the tests of {whole}", whole))
+    kit = ActorTestKit({"orchestrator": plan, "coder": coder, "reviewer": GOOD}, models=tiers())
+    for agent in (Orchestrator, Coder, Reviewer):
+        kit.register(agent)
+    why = [r.why_model for r in run(kit, whole, split="never").results if r.agent.startswith("coder")]
+    assert ["simple coder" in why[0], "complex coder" in why[1]] == [True, True]
+
+
 def test_a_call_that_failed_on_its_way_teaches_nothing_about_its_model():
     kit = ActorTestKit({"coder": bad_request(), "reviewer": GOOD}, models=tiers())
     for agent in (Coder, Reviewer):
         kit.register(agent)
     assert not run(kit, "Say hello").success
     assert kit.router.learnt == ()
+
+
+def test_each_draft_has_its_share_of_the_money():
+    dollar = ModelInfo(key="auto", provider="main", name="m", price_in=0.0, price_out=1e9)
+    texts = {"orchestrator": Plan(subtasks=("a", "b")), "coder": draft, "reviewer": BAD}
+
+    def said(role):
+        def answer(call):
+            what = texts[role](call) if callable(texts[role]) else msgspec.json.encode(texts[role]).decode()
+            return reply(what, input_tokens=0, output_tokens=1)
+
+        return answer
+
+    for budget, note in ((8.0, "kept as the best: plateau"), (7.0, "kept as the best: dear")):
+        kit = ActorTestKit({role: said(role) for role in texts}, models=(dollar,))
+        for agent in (Orchestrator, Coder, Reviewer):
+            kit.register(agent)
+        assert {a.note for a in run(kit, budget_usd=budget).accepted} == {note}
+
+
+def test_a_resumed_run_does_not_tell_again_what_became_of_a_draft():
+    kit = ActorTestKit(ScriptedModel({"coder": draft, "reviewer": [BAD, GOOD]}, latency=1.0), models=tiers())
+    for agent in (Coder, Reviewer):
+        kit.register(agent)
+    id_ = kit.submit(lambda start: TeamWorkflow(start, TeamRules()), "Say hello")
+    kit.advance(2.5)
+    kit.restart(f"workflow/{id_}")
+    assert kit.result(id_).success
+    assert kit.sequence(1000).count(" Graded") == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol.facts import Checked, Facts, TestFact, TestOutcome
-from protocol.policies.facts_gate import MOST_ISSUES, failures, in_words, reached, shorten
+from protocol.policies.facts_gate import MOST_ISSUES, failures, in_words, proven, reached, shorten
 
 
 def fact(name: str, outcome: TestOutcome, message: str = "") -> TestFact:
@@ -64,3 +64,11 @@ def test_in_short_a_draft_is_parsed_ran_and_passed():
 )  # fmt: skip
 def test_it_is_said_in_one_line(checked, words):
     assert in_words(checked) == words
+
+
+def test_only_tests_that_its_author_did_not_write_prove_a_draft():
+    own, given = fact("test_own.py::a", TestOutcome.PASSED), fact("test_given.py::a", TestOutcome.PASSED)
+    assert [proven(facts) for facts in (None, Facts(), Facts(tests=(own,)))] == [None, None, None]
+    assert proven(Facts(tests=(own, given))) is True
+    assert proven(Facts(tests=(given, fact("test_given.py::b", TestOutcome.SKIPPED)))) is None
+    assert proven(Facts(tests=(given, fact("test_own.py::b", TestOutcome.FAILED)))) is False

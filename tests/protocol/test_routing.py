@@ -212,6 +212,15 @@ def test_a_fact_counts_for_more_than_a_verdict():
     assert by_fact < by_word < chance(router(), "cheap")
 
 
+def test_a_verdict_is_weighed_and_the_errors_of_reviewers_are_reckoned_with():
+    before, fact = chance(router(), "cheap"), chance(taught("cheap", [False] * 3, fact=True), "cheap")
+    light = chance(taught("cheap", [False] * 3, wrong=0.0, verdict=0.5), "cheap")
+    doubted = chance(taught("cheap", [False] * 3, wrong=0.3, verdict=1.0), "cheap")
+    assert fact < light < before
+    assert fact < doubted < before
+    assert chance(taught("cheap", [False] * 3, wrong=0.0, verdict=1.0), "cheap") == pytest.approx(fact)
+
+
 def test_much_that_was_seen_overrules_the_prior():
     made = taught("cheap", ([True] * 19 + [False]) * 5, fact=True, complexity=0.9)
     assert chance(made, "cheap", 0.9) == pytest.approx(0.95, abs=0.05)
