@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from protocol.calls import AnswerStep, AskLimiter, Dispatch, Later, ModelInfo, ProviderInfo, TellLimiter
+from protocol.calls import AnswerStep, AskLimiter, Dispatch, Later, TellLimiter
 from protocol.chat import CallFailure, ChatMessage, ChatReply, Usage
 from protocol.circuit import BRAKES, FATALS, PATIENCE, RETRIES, Circuit
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
+from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.breaker import State
 from protocol.signals import Cancel, CancelStep, ChatCall, Granted, Performed
