@@ -6,7 +6,7 @@ import pytest
 
 from protocol.calls import AnswerStep, AskLimiter, Dispatch, Later, ModelInfo, ProviderInfo, TellLimiter
 from protocol.chat import CallFailure, ChatMessage, ChatReply, Usage
-from protocol.circuit import PATIENCE, RETRIES, Circuit
+from protocol.circuit import BRAKES, FATALS, PATIENCE, RETRIES, Circuit
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
 from protocol.policies.backoff import Backoff
@@ -17,6 +17,9 @@ BROKEN = CallFailure(kind=ErrorKind.SERVER_ERROR, message="it is down", status=5
 REFUSED = CallFailure(kind=ErrorKind.AUTHENTICATION, message="the API key is wrong", status=401)
 THROTTLED = CallFailure(kind=ErrorKind.RATE_LIMITED, message="slowly", status=429)
 FINE = ChatReply(text="yes", usage=Usage(input_tokens=10, output_tokens=5))
+
+
+MANY = BRAKES.streak
 
 
 # --- the circuit alone
@@ -30,15 +33,15 @@ def circuit(*results, at=0.0):
     return seen
 
 
-def test_it_opens_after_five_failures_in_a_row_and_is_half_open_after_its_pause():
-    seen = circuit(*[BROKEN] * 5)
+def test_it_opens_after_fifty_failures_in_a_row_and_is_half_open_after_its_pause():
+    seen = circuit(*[BROKEN] * MANY)
     assert [seen.state(at) for at in (0.0, 4.9, 5.1)] == [State.OPEN, State.OPEN, State.HALF_OPEN]
-    assert circuit(*[BROKEN] * 4).state(0.0) is State.CLOSED
-    assert circuit(*[BROKEN] * 4, FINE, BROKEN).state(0.0) is State.CLOSED
+    assert circuit(*[BROKEN] * (MANY - 1)).state(0.0) is State.CLOSED
+    assert circuit(*[BROKEN] * (MANY - 1), FINE, BROKEN).state(0.0) is State.CLOSED
 
 
 def test_two_probes_that_end_well_close_it():
-    seen = circuit(*[BROKEN] * 5)
+    seen = circuit(*[BROKEN] * MANY)
     for at in (6.0, 7.0):
         assert seen.state(at) is State.HALF_OPEN
         seen.on_end(seen.on_sent(at), FINE, at, 0.0)
@@ -54,13 +57,13 @@ def test_a_failure_that_nobody_waited_for_says_nothing():
 
 @pytest.mark.parametrize("deadline", [None, 5.1])
 def test_a_call_waits_for_a_short_pause_that_ends_before_its_deadline(deadline):
-    seen = circuit(*[BROKEN] * 5)
+    seen = circuit(*[BROKEN] * MANY)
     assert seen.park("a/0", deadline, 0.0) is None
     assert seen.due(0.0) == pytest.approx(5.0, abs=1e-4)
 
 
 def test_a_call_whose_deadline_comes_first_is_refused_and_hears_why_and_for_how_long():
-    failure = circuit(*[BROKEN] * 5).park("a/0", 4.0, 0.0)
+    failure = circuit(*[BROKEN] * MANY).park("a/0", 4.0, 0.0)
     assert (failure.kind, failure.sent) == (ErrorKind.CIRCUIT_OPEN, False)
     assert failure.retry_after == pytest.approx(5.0, abs=1e-4)
     assert failure.message == (
@@ -69,7 +72,7 @@ def test_a_call_whose_deadline_comes_first_is_refused_and_hears_why_and_for_how_
 
 
 def test_nobody_waits_for_a_long_pause():
-    seen = circuit(REFUSED)
+    seen = circuit(*[REFUSED] * FATALS)
     failure = seen.park("a/0", None, 0.0)
     assert (failure.kind, failure.retry_after) == (ErrorKind.AUTHENTICATION, pytest.approx(300.0))
     assert failure.message == "not sent, as an earlier call to main/fast ended so: the API key is wrong"
@@ -77,8 +80,14 @@ def test_nobody_waits_for_a_long_pause():
     assert failure.retry_after > PATIENCE
 
 
+@pytest.mark.parametrize("between", [FINE, BROKEN])
+def test_a_few_refusals_of_the_key_leave_it_closed_and_a_success_forgets_them(between):
+    seen = circuit(*[REFUSED] * (FATALS - 1), between, REFUSED)
+    assert seen.state(0.0) is (State.CLOSED if between is FINE else State.OPEN)
+
+
 def test_of_those_who_wait_one_goes_as_the_probe():
-    seen = circuit(*[BROKEN] * 5)
+    seen = circuit(*[BROKEN] * MANY)
     for step in ("a/0", "b/0", "c/0"):
         seen.park(step, None, 0.0)
     assert seen.release(1.0) == ([], [])
@@ -88,7 +97,7 @@ def test_of_those_who_wait_one_goes_as_the_probe():
 
 
 def test_when_it_closes_everybody_goes():
-    seen = circuit(*[BROKEN] * 5)
+    seen = circuit(*[BROKEN] * MANY)
     for step in ("a/0", "b/0", "c/0"):
         seen.park(step, None, 0.0)
     for at in (6.0, 7.0):
@@ -97,7 +106,7 @@ def test_when_it_closes_everybody_goes():
 
 
 def test_when_it_opens_for_long_who_waits_is_refused():
-    seen = circuit(*[BROKEN] * 5)
+    seen = circuit(*[BROKEN] * MANY)
     seen.park("a/0", None, 0.0)
     seen.park("b/0", 15.0, 0.0)
     seen.on_end(seen.on_sent(6.0), BROKEN, 6.0, 0.0)
@@ -140,7 +149,7 @@ def ended(machine, step, result, now, number=1):
     return machine.on_performed(Performed(call=lease, caller=caller, outcome=result, elapsed_ms=9.0), now, 0.0)
 
 
-def broken(machine, now=0.0, calls=5):
+def broken(machine, now=0.0, calls=MANY):
     """Have so many calls fail, each for good."""
     for number in range(calls):
         send(machine, f"x{number}/0", now, max_retries=0)
@@ -168,12 +177,12 @@ def test_a_call_that_would_wait_for_too_long_is_answered_at_once():
 
 def test_a_call_that_is_ready_when_it_opens_gives_its_lease_back_and_waits():
     machine = gateway(callers=1)
-    for number in range(4):
+    for number in range(MANY - 1):
         send(machine, f"x{number}/0", 0.0, max_retries=0)
         ended(machine, f"x{number}/0", BROKEN, 0.0)
-    send(machine, "x4/0", 0.0, max_retries=0)
+    send(machine, "x/0", 0.0, max_retries=0)
     send(machine, "a/0", 0.0)
-    effects = ended(machine, "x4/0", BROKEN, 1.0)
+    effects = ended(machine, "x/0", BROKEN, 1.0)
     assert [tell.message for tell in some(TellLimiter, effects)][1:] == [Cancel(lease="a/0#1")]
     assert some(Dispatch, effects) == []
     assert machine._calls["a/0"].stage == "parked"
@@ -197,7 +206,7 @@ def test_a_call_of_which_attempts_have_failed_ends_with_what_they_met():
     machine = gateway()
     send(machine, "a/0", 0.0)
     ended(machine, "a/0", BROKEN, 0.0)
-    broken(machine, calls=4)
+    broken(machine, calls=MANY - 1)
     machine.on_retry_due("a/0", 1.0)
     machine.on_call(chat("p/0"), 1.0)
     for now in (5.1, 16.0):

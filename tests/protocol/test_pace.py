@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf
+from statistics import median
 
 import pytest
 
@@ -10,7 +11,7 @@ from protocol.domain import Domain, DomainLimits, less, real_costs
 from protocol.errors import ErrorKind
 from protocol.limiter import Learnt, Limiter, Reply, Wake
 from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Settle
-from tests.protocol.vendor import weather
+from tests.protocol.vendor import Loop, Vendor, drawn, weather
 
 D = "main"
 ONE = (1, 0, 0, 0)
@@ -97,6 +98,17 @@ def test_a_probe_that_says_nothing_is_followed_by_another(outcome, free):
     settle(known, known.take(ONE, 0.0), 0.1, Outcome.THROTTLED, retry_after=5.0)
     settle(known, known.take(ONE, 5.2), 5.3, outcome)
     assert known.wait(ONE, 5.3) == pytest.approx(free, abs=0.06)
+
+
+def test_where_a_careful_start_is_asked_for_it_is_paced_from_the_first_call_on_and_grows_with_success():
+    known, now, waits = domain(start_per_minute=600), 0.0, []
+    for _ in range(4):
+        ticket = known.take(ONE, now)
+        waits.append(known.wait(ONE, now))
+        now += waits[-1]
+        settle(known, ticket, now)
+    assert 0.0 < waits[0] < 0.1
+    assert waits[-1] < waits[1]
 
 
 # --- headers
@@ -278,8 +290,9 @@ def test_a_holder_that_is_gone_leaves_the_probe_to_another():
 class Held:
     """Lets the calls of :mod:`tests.protocol.vendor` go through a real domain."""
 
-    def __init__(self, terms):
-        limits = {} if terms is None else {"requests_per_minute": 60.0 * terms.rate, "burst": int(terms.burst)}
+    def __init__(self, terms, **limits):
+        if terms is not None:
+            limits = {"requests_per_minute": 60.0 * terms.rate, "burst": int(terms.burst)}
         self.domain = domain(**limits)
 
     def wait(self, now, _in_flight):
@@ -293,6 +306,30 @@ class Held:
         hint = answer.headers.get("retry-after")
         after = None if hint is None else float(hint)
         settle(self.domain, ticket, now, outcome, roll=roll, headers=answer.headers, retry_after=after)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("mode", "time", "refused", "off"),
+    [("configured", 1.03, 0.005, 0.1), ("headers", 1.10, 0.02, 0.1), ("refusals", 1.30, 0.05, 0.1)],
+)
+def test_500_calls_are_done_in_time_at_a_provider_whose_limit_is_configured_taught_or_found_out(
+    mode, time, refused, off
+):
+    verdicts = []
+    for seed in range(9):
+        terms = drawn(seed, headers=mode == "headers")
+        client = Held(terms if mode == "configured" else None, start_per_minute=1800)
+        vendor, learned = Vendor(terms), []
+        look = (200, lambda loop, learned=learned: learned.append(loop.client.domain.pace.rates[0].learned().rate))
+        Loop(client, vendor, seed, calls=500, agents=64, look=look).run()
+        served = [at for at, status in vendor.log if status == 200]
+        took = (served[-1] - vendor.log[0][0]) / ((500 - terms.burst) / terms.rate)
+        verdicts.append((took, 1.0 - len(served) / len(vendor.log), abs(learned[0] - terms.rate) / terms.rate))
+    medians = [median(each) for each in zip(*verdicts, strict=True)]
+    assert medians[0] <= time
+    assert medians[1] <= refused
+    assert medians[2] <= off
 
 
 @pytest.mark.slow
