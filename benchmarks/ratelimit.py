@@ -1,9 +1,9 @@
 """500 calls under a limit that the server enforces and draws at random, judged by the server's log.
 
 Four cases: the limit is configured, learned from headers, or learned from 429s that name no time, from the first call
-on or after a careful start (``start_per_minute``). The server limits
-requests alone, or tokens as well. Each is run with limits drawn around 50/s and 10 at once, cold, by a contender
-process of its own against a server process of its own; then as a user would: ``python -m runtime run --tasks``.
+on or after a careful start (``start_per_minute``). The server limits requests alone, or tokens as well. Each is run
+with limits drawn around 50/s and 10 at once, cold, by a contender process of its own against a server process of its
+own; then as a user would: ``python -m runtime run --tasks``.
 
     python benchmarks/ratelimit.py [--rounds N] [--calls N] [--out benchmarks/results/ratelimit.json] [--json]
 """
