@@ -31,7 +31,7 @@ PATIENCE = 300.0
 
 
 class Orders(Struct, frozen=True, kw_only=True):
-    """What one contender is to do. ``known``: it is told the limit, where it takes one.
+    """What one contender is to do. ``known``: it is told the limit, where it takes one; else ours may start carefully.
 
     Each call's text has up to ``most_words`` more, drawn, so that calls are of mixed size.
     """
@@ -41,6 +41,7 @@ class Orders(Struct, frozen=True, kw_only=True):
     calls: int
     limit: Limit
     known: bool = True
+    start_per_minute: float | None = None
     max_tokens: int = 64
     most_words: int = 0
     seed: int = 0
@@ -133,12 +134,14 @@ def configuration(orders: Orders) -> str:
     limits = ["[limits.main]", f"requests_per_minute = {limit.per_second * 60.0!r}", f"burst = {limit.burst}"]
     if limit.tokens_per_second is not None:
         limits.append(f"tokens_per_minute = {limit.tokens_per_second * 60.0!r}")
+    start = orders.start_per_minute
+    careful = () if start is None else (f"[limits.main]\nstart_per_minute = {start!r}",)
     return "\n".join(
         (
             f'[provider.main]\nbase_url = "{orders.url}"',
             '[model.m]\nprovider = "main"\nname = "m"',
             f"[roles.caller]\nmax_tokens = {orders.max_tokens}\nmax_retries = 8",
-            *(limits if orders.known else ()),
+            *(limits if orders.known else careful),
         )
     )
 

@@ -241,6 +241,12 @@ def test_a_retry_after_is_waited_for_in_virtual_time():
     assert 60.0 <= kit.model.calls[1].at <= 61.0
 
 
+def test_half_a_minute_of_429s_costs_a_call_none_of_its_retries():
+    kit = kit_with(*[rate_limited()] * 6, server_error(), server_error(), server_error(), "yes")
+    assert kit.ask("echo", "hi").result == "yes"
+    assert kit.model.calls[6].at > 30.0
+
+
 def test_a_429_without_a_hint_blocks_the_provider_for_a_quarter_of_a_second():
     kit = kit_with(rate_limited(), "yes", "yes")
     runs = [submitted(kit)[0]]
