@@ -37,7 +37,7 @@ concurrency = 4
 [roles.orchestrator]
 system_prompt = "You split a programming task into parts."
 prompt = '''Analyze and break down: {task}
-List the parts of the program as short English sentences.'''
+Name the parts of the program in short English sentences.'''
 max_tokens = 256
 temperature = 0.0
 
