@@ -84,6 +84,8 @@ name = "m"
 [limits.main]
 {limits}
 {roles}
+[executor]
+enabled = false
 [team]
 plan = "always"
 max_parallel = {case["max_parallel"]}

@@ -65,6 +65,8 @@ provider = "main"
 name = "m"
 [limits.main]
 concurrency = {SLOTS}
+[executor]
+enabled = false
 [team]
 plan = "always"
 max_parallel = {SLOTS}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import ErrorKind
-from protocol.policies.breaker import Breaker, Mark, State, mark_of
+from protocol.policies.breaker import Breaker, BreakerSettings, Mark, State, mark_of
 from protocol.policies.retry_budget import RetryBudget, RetryShare
 
 if TYPE_CHECKING:
@@ -23,6 +23,10 @@ PATIENCE = 15.0
 """For how many seconds a call waits for a breaker to let it go."""
 AGAIN = 1.0
 """Seconds after which another call goes as the probe, when the one that was called has not."""
+BRAKES = BreakerSettings(streak=50, share=0.9, least=100)
+"""When a model is left alone: rarely, since each call's retries are bounded anyway, and healthy calls share it."""
+FATALS = 5
+"""So many refusals of the key in a row, or of its quota, and the model is left alone for long: one may be a mistake."""
 RETRIES = RetryShare(share=0.2, floor=1.0, most=50.0)
 """What retries an endpoint is worth: a team's calls have all of theirs, the fiftieth call of an outage has none."""
 
@@ -30,11 +34,12 @@ RETRIES = RetryShare(share=0.2, floor=1.0, most=50.0)
 class Circuit:
     """The breaker of one model at one endpoint, named *name*, and the steps that wait for it."""
 
-    __slots__ = ("_breaker", "_last", "_parked", "name")
+    __slots__ = ("_breaker", "_fatals", "_last", "_parked", "name")
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self._breaker = Breaker()
+        self._breaker = Breaker(BRAKES)
+        self._fatals = 0
         self._parked: dict[str, float] = {}  # deadlines by step, in the order in which they came
         self._last: CallFailure | None = None
 
@@ -59,6 +64,9 @@ class Circuit:
             mark = mark_of(result.kind) if awaited else Mark.NEUTRAL
             if mark is not Mark.NEUTRAL:
                 self._last = result
+        self._fatals = self._fatals + 1 if mark is Mark.FATAL else self._fatals * (mark is not Mark.GOOD)
+        if mark is Mark.FATAL and self._fatals < FATALS:
+            mark = Mark.NEUTRAL
         self._breaker.on_end(passed, mark, now, roll)
 
     # --- who waits

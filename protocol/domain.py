@@ -38,6 +38,8 @@ class DomainLimits(Struct, frozen=True, kw_only=True):
     """What a vendor allows; None is unlimited.
 
     ``burst`` is how many requests may arrive at once, ``ageing`` the seconds in which a waiting class rises by one.
+    ``start_per_minute`` is the rate of requests to begin with where none is known; None: unpaced, until a 429 or a
+    header shows that there is one.
     """
 
     requests_per_minute: float | None = None
@@ -48,6 +50,7 @@ class DomainLimits(Struct, frozen=True, kw_only=True):
     output_tokens_per_minute: float | None = None
     concurrency: int | None = None
     ageing: float = AGEING
+    start_per_minute: float | None = None
 
 
 class Learned(Struct, frozen=True, kw_only=True):
@@ -76,7 +79,9 @@ class Domain:
         self.name = name
         self.meters = _meters(limits, empty_at)
         paced = {index: (rate / 60.0, float(burst)) for index, rate, burst in _rates(limits)}
-        self.pace = Pace(paced, inf if limits.concurrency is None else limits.concurrency, empty_at=empty_at)
+        most = inf if limits.concurrency is None else limits.concurrency
+        start = inf if limits.start_per_minute is None else limits.start_per_minute / 60.0
+        self.pace = Pace(paced, most, start=start, empty_at=empty_at)
         self.line = Line(limits.ageing, weights)
         self.expiries = Deadlines()
         self.granted = 0

@@ -16,7 +16,7 @@ headers              lower the level, teach the limit             as their heade
 
 A 429 is about the resource of which its headers say that nothing is left, else about requests. Where no limit is
 configured nothing is paced until a 429 or a header has shown that there is one: a server of one's own has none. After
-a restart, which forgets what was learned, such a domain starts carefully in place of that.
+a restart, which forgets what was learned, such a domain starts carefully in place of that; so it does when told to.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ if TYPE_CHECKING:
 
 RESOURCES = ("requests", "tokens", "input_tokens", "output_tokens")
 """What providers count, by its index in :data:`~protocol.line.Costs`."""
-UNPACED = RateSettings(start=inf)
 MOST_IN_FLIGHT = 10**6
 """Where no concurrency is configured it never grows above this."""
 MINUTE = 60.0
@@ -74,12 +73,20 @@ class LearnedLimit(Struct, frozen=True, kw_only=True):
 
 
 class Pace:
-    """The pace of one domain. *limits* are the configured ones by index: units per second, and at once."""
+    """The pace of one domain. *limits* are the configured ones by index: units per second, and at once.
+
+    *start* is the rate of requests to begin with where none is known, in requests per second.
+    """
 
     __slots__ = ("_announced", "_listening", "_most", "_storm", "crowd", "headers", "rates", "throttled")
 
     def __init__(
-        self, limits: Mapping[int, tuple[float, float]], concurrency: float, *, empty_at: float | None
+        self,
+        limits: Mapping[int, tuple[float, float]],
+        concurrency: float,
+        *,
+        start: float = inf,
+        empty_at: float | None = None,
     ) -> None:
         self._most = concurrency
         self.headers = LearnedLimits()
@@ -91,8 +98,8 @@ class Pace:
         self._announced: set[tuple[int, Source]] = set()
         for index in {0, *limits}:
             rate, burst = limits.get(index, (None, None))
-            unknown = UNPACED if empty_at is None else None
-            self.rates[index] = AdaptiveRate(infer, limit=rate, burst=burst, settings=unknown)
+            settings = RateSettings(start=start if empty_at is None else min(start, CAREFUL))
+            self.rates[index] = AdaptiveRate(infer, limit=rate, burst=burst, settings=settings)
             if empty_at is not None:  # where no limit is known one may go at once, as ever, but not many
                 self.rates[index].drain(empty_at if index in limits else empty_at - 1.0 / CAREFUL)
 

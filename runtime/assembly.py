@@ -144,6 +144,7 @@ def limits(config: Config) -> dict[str, DomainLimits]:
             output_tokens_per_minute=table.output_tokens_per_minute,
             concurrency=table.concurrency,
             ageing=table.ageing,
+            start_per_minute=table.start_per_minute,
         )
         for domain, table in config.limits.items()
     }

@@ -68,7 +68,8 @@ class Model(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a provider allows; None is no limit of ours.
 
-    ``burst`` counts requests, ``ageing`` is seconds per priority class.
+    ``burst`` counts requests, ``ageing`` is seconds per priority class. ``start_per_minute`` is the rate of requests to
+    begin with where ``requests_per_minute`` is not known; None: unpaced until a 429 or a header shows a limit.
     """
 
     requests_per_minute: Annotated[float, Meta(gt=0, le=1e7)] | None = None
@@ -79,6 +80,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     output_tokens_per_minute: Rate | None = None
     concurrency: Annotated[int, Meta(ge=1, le=10_000)] = 64
     ageing: Seconds = 60.0
+    start_per_minute: Annotated[float, Meta(gt=0, le=1e7)] | None = None
 
 
 class Flow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

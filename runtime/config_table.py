@@ -73,6 +73,10 @@ GUIDE: Final[dict[str, tuple[str, str]]] = {
         "none",
         "the guide's semaphore limits nothing; a socket and a caller per call do",
     ),
+    "limits.<provider>.start_per_minute": (
+        "-",
+        "with none a provider is not paced before a 429 or a header has shown a limit; 1800 is careful",
+    ),
     "limits.<provider>.ageing": ("none", "the guide's queue starves what is less urgent"),
     "roles.<name>.temperature": ("0.7", ""),
     "roles.<name>.max_tokens": ("4096", ""),

@@ -251,15 +251,12 @@ def test_subtasks_past_the_cap_are_merged_and_the_result_says_so():
     assert (result.success, result.error) == (True, None)
 
 
-UNTRIED = "; not tried again, since too many calls end so"
-
-
 def test_a_note_on_the_plan_does_not_hide_what_went_wrong():
     result = run(kit_with(orchestrator=BROKEN, coder=BROKEN))
     assert [a.note for a in result.accepted] == [
-        f"no plan (the server is down): one coder does the whole task; the server is down{UNTRIED}"
+        "no plan (the server is down): one coder does the whole task; the server is down"
     ]
-    assert result.error == f"1 of 1 subtasks has no finished draft: {TASK}: the server is down{UNTRIED}"
+    assert result.error == f"1 of 1 subtasks has no finished draft: {TASK}: the server is down"
 
 
 def test_the_planner_is_told_into_how_many_subtasks_to_split():

@@ -14,6 +14,7 @@ from protocol import ids
 from protocol.signals import (
     Answer,
     Cancel,
+    ChatResult,
     ChildFailed,
     Control,
     DeadLetter,
@@ -53,6 +54,7 @@ class Books:
         self.directory = directory
         self.broken: Violation | None = None
         self.ended: dict[str, WorkflowResult] = {}  # the first end that was told: a desk hears no second one
+        self.turned_away = False  # whether the breaker or the retry budget has kept a call from being made
         self.handled = 0
         self._open: dict[tuple[int, str], list[tuple[Any, str, bool, int]]] = {}
         self._numbers: Counter[tuple[str, str, bool]] = Counter()
@@ -118,6 +120,8 @@ class Books:
             self._note(self.leases.told(message))
         elif isinstance(message, Forget) and address == ids.RECORDER:
             self._forgotten.add(message.run)
+        elif isinstance(message, Answer) and address == ids.RECORDER:
+            self.turned_away |= _is_turned_away(message.payload)
         elif isinstance(message, RunEnded) and address == ids.DESK:
             self.ended.setdefault(message.run, message.result)
 
@@ -254,6 +258,11 @@ class Leases:
             return f"{in_flight} calls are in flight, {self._concurrency} may be"
         self._allowed = max(self._concurrency or 0, min(self._allowed, in_flight))
         return None
+
+
+def _is_turned_away(payload: Any) -> bool:
+    failure = payload.failure if isinstance(payload, ChatResult) else None
+    return failure is not None and any(words in failure.message for words in ("not sent", "not tried again"))
 
 
 def _name(item: Any) -> str:

@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from actors.testing import ActorTestKit
 
 
-UNSETTLED = "never settled this lease"
-"""How the reason ends for which the limiter takes a lease back long after its deadline."""
-
-
 def expect_nothing_left(kit: ActorTestKit) -> None:
     """Raise a :class:`Violation` that names what is left."""
     try:
@@ -26,7 +22,6 @@ def expect_nothing_left(kit: ActorTestKit) -> None:
     except AssertionError as error:
         raise Violation("left over", str(error).partition("\n")[0]) from None
     left = [text for box in kit.directory.mailboxes.values() for text in _of_mailbox(box)]
-    left += [f"{letter.message}: {letter.reason}" for letter in kit.dead_letters if letter.reason.endswith(UNSETTLED)]
     due = kit.dispatcher.next_timer()
     if due is not None:
         left.append(f"a timer at {due:g} s")
@@ -79,6 +74,9 @@ def _gateway(actor: Any) -> Iterator[str]:
     machine = actor._decide
     if machine._calls or machine._flights:
         yield f"the gateway has the calls {sorted(machine._calls)}, flights {sorted(machine._flights)}"
+    for circuit in machine._circuits._circuits.values():
+        if circuit._parked:
+            yield f"{sorted(circuit._parked)} wait for a breaker"
     for pool in machine._pools.values():
         if pool._waiting or len(pool._idle) != len(pool._members):
             yield f"of {sorted(pool._members)} only {sorted(pool._idle)} are free, {list(pool._waiting)} wait"

@@ -140,15 +140,14 @@ def last_first() -> Plant:
 
 
 def grants_too_much() -> Plant:
-    """The limiter does not count what is in flight when it serves who waits."""
+    """The limiter forgets one of those in flight when it serves who waits."""
     serve = Limiter._serve
 
     def generous(self: Limiter, domain: Any, now: float) -> list[Any]:
-        kept, domain.concurrency = domain.concurrency, float("inf")
-        try:
-            return serve(self, domain, now)
-        finally:
-            domain.concurrency = kept
+        domain.in_flight -= 1
+        effects = serve(self, domain, now)
+        domain.in_flight += 1
+        return effects
 
     return _replaced(Limiter, "_serve", generous)
 

@@ -231,8 +231,20 @@ class Play:
     # --- law 6
 
     def comparable(self) -> bool:
-        """Tell whether nothing went wrong that may change an answer; :func:`harmless` says what may."""
-        return self.scenario.strict and all(harmless(fault, message) for fault, message in self.stage.struck)
+        """Tell whether nothing went wrong that may change an answer; :func:`harmless` says what may.
+
+        Where the breaker or the retry budget has kept calls from being made, there were other replies.
+        """
+        undisturbed = all(harmless(fault, message) for fault, message in self.stage.struck)
+        return self.scenario.strict and undisturbed and not self.books.turned_away
+
+    def turned_away(self) -> bool:
+        """Tell whether a breaker refused a call: that hangs on which calls came before, and so on the order of events.
+
+        All runs share it, as they share the provider that it stands for, so law 6 does not speak of this.
+        """
+        said = repr(self.books.ended.values())
+        return "not sent, as an earlier call" in said or "not sent: main/" in said or "too many calls end so" in said
 
     def answers(self) -> dict[str, Any]:
         """Return what each run has come to, without the fields that tell of time, cost or place."""

@@ -50,6 +50,8 @@ FINAL: dict[str, Callable[[Random], Any]] = {
     ASKED_AGAIN: lambda _: say.malformed(),
 }
 """What a chat ends with."""
+FOR_ALL = ("401", "quota")
+"""After these nobody else's calls are sent either, for a while: what those come to hangs on who was quicker."""
 ENDLESS = ("500", "429", "silent")
 """What a loose scenario's chat may fail with each time: then it hangs on who restarted how often."""
 
@@ -103,7 +105,7 @@ class Provider:
         first = [PASSING[name](dice) for name in names]
         last, end = None, "replied"
         if dice.random() < scenario.trouble / 4:
-            end = dice.choice(list(FINAL))
+            end = dice.choice([name for name in FINAL if not (scenario.strict and name in FOR_ALL)])
             last = FINAL[end](dice)
         elif not scenario.strict and dice.random() < scenario.trouble / 8:
             last, end = PASSING[dice.choice(ENDLESS)](dice), ASKED_AGAIN

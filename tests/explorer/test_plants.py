@@ -12,7 +12,7 @@ FOUR = ("lost-reply", "lost-lease", "wrong-conversation", "early-answer")
 LAWS = {
     "lost-reply": {"no end"},
     "lost-lease": {"no end", "left over", "law 4"},
-    "wrong-conversation": {"nonces"},
+    "wrong-conversation": {"nonces", "no end"},
     "early-answer": {"record"},
     "loses-mail": {"law 1"},
     "doubles-mail": {"law 1"},
@@ -21,15 +21,13 @@ LAWS = {
     "settles-twice": {"law 4"},
     "dice-by-the-clock": {"law 6"},
     "any-order": {"law 9"},
-    "forgets-no-task": {"left over"},
+    "forgets-no-task": {"left over", "no end"},
     "pays-again": {"paid twice"},
 }
-RARE = {"pays-again": 900}
-"""Where the search for it begins: it wants a restart in the very moment in which an answer is on its way."""
 
 
 def search(plant: str) -> Finding:
-    for seed in range(RARE.get(plant, 0), MOST):
+    for seed in range(MOST):
         finding = planted(plant, seed)
         if finding is not None:
             return finding

@@ -20,6 +20,7 @@ from protocol.calls import (
 from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usage
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
+from protocol.ladder import Ladder
 from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.retry import MOST_THROTTLED
@@ -30,6 +31,7 @@ from protocol.signals import (
     Cancel,
     CancelStep,
     ChatCall,
+    Graded,
     Granted,
     Outcome,
     Performed,
@@ -736,3 +738,10 @@ def test_a_grant_of_the_limiter_before_is_not_used():
     machine.on_granted(Granted(lease="run/0#2"), 3.0)
     result = result_of(machine.on_performed(done("run/0#2"), 4.0, 0.0))
     assert (result.attempts, result.queue_time_ms) == (1, 3000.0)
+
+
+def test_what_became_of_a_draft_is_told_to_whoever_chooses_models(monkeypatch):
+    heard, graded = [], Graded(task="run/0", good=True)
+    monkeypatch.setattr(Ladder, "on_graded", lambda _self, news: heard.append(news))
+    assert gateway().on_graded(graded) == []
+    assert heard == [graded]

@@ -295,13 +295,12 @@ class Recovery(NamedTuple):
     back: float  # seconds from its end to 90 % of the limit, over five seconds
 
 
-def weather(seed, mode, hint, *, start=10.0, length=30.0):
-    """Let 50 agents who always want more run into a storm, and out of it."""
+def weather(seed, mode, hint, *, start=10.0, length=30.0, client=Client):
+    """Let 50 agents who always want more run into a storm, and out of it; *client* makes what lets their calls go."""
     end = start + length
     terms = drawn(seed, headers=mode == "headers", storms=(Storm(start, end, 429, hint),))
     vendor = Vendor(terms)
-    client = Client(terms if mode == "configured" else None)
-    Loop(client, vendor, seed, calls=10**6, agents=50, until=end + 65.0).run()
+    Loop(client(terms if mode == "configured" else None), vendor, seed, calls=10**6, agents=50, until=end + 65.0).run()
     refused = [at for at, status in vendor.log if start <= at < end and status == 429]
     probes = [at for at in refused if at > refused[0] + 0.2]
     most = min(terms.rate, 50 / (terms.service * 1.08 + 2 * terms.way + 2 * terms.jitter))

@@ -141,7 +141,7 @@ def test_flows_share_a_contended_provider_by_their_weights(tmp_path):
 
 def test_priorities_hold_where_no_limits_are_configured_and_only_callers_are_scarce(tmp_path):
     lines = [{"task": f"Explain number {n}.", "priority": "low" if n < 190 else "high"} for n in range(100, 200)]
-    with FakeServer(Script(latency=0.5, record=True)) as server:
+    with FakeServer(Script(latency=(1.0, 3.0), record=True)) as server:
         text = config(server.url, "[team]\nplan = 'never'\n")
         done = run(tmp_path, text, "--tasks", "-", stdin="\n".join(map(json.dumps, lines)))
         texts = [json.loads(body)["messages"][-1]["content"] for body in server.bodies()]

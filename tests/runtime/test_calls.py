@@ -206,7 +206,7 @@ def whereabouts(monkeypatch, caplog, echo) -> str:
         system = system_for(server, retries=1, key='api_key_env = "TEST_KEY"\n')
         with system:
             system.register(Asker)
-            handle = system.submit("x", to="asker")
+            handle = system.submit("x", to="asker", timeout=4.0)  # a 429 is waited out as long as there is time
             outcome = handle.result(20)
             seen = [outcome, msgspec.json.encode(outcome), *handle.events(), handle]
             lines = system._models._lines

@@ -47,8 +47,6 @@ SERVERS = {
     "s401": (Fault(status=401), "authentication", 1),
     "s403": (Fault(status=403), "authentication", 1),
     "s404": (Fault(status=404), "not_found", 1),
-    "s429": (Fault(status=429), "rate_limited", ALL),
-    "s429hint": (Fault(status=429, headers={"retry-after-ms": "20"}), "rate_limited", ALL),
     "s429far": (Fault(status=429, headers={"retry-after": "9999"}), "rate_limited", 1),
     "s500": (Fault(status=500), "server_error", ALL),
     "s503": (Fault(status=503), "provider_overloaded", ALL),

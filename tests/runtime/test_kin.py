@@ -37,8 +37,8 @@ def test_a_process_that_multiplies_is_not_run_after_for_ever(monkeypatch):
 
 
 def test_memory_and_processor_time_are_those_of_all(family):
-    assert kin.resident(family) == kin.resident(family[:1]) + kin.resident(family[1:])
-    assert kin.resident(family) > 1_000_000
+    alone = kin.resident(family[1:])
+    assert 0 < alone < kin.resident(family) - 1_000_000
     assert kin.cpu_seconds([os.getpid()]) > 0.0
 
 

@@ -48,8 +48,9 @@ def test_a_call_gives_the_reply_its_wall_time_and_the_rate_limit_headers(line_of
         outcome, elapsed_ms, headers = line_of(server.url).call(request(), timeout=5.0, call="run/0#1")
     assert isinstance(outcome, ChatReply)
     assert 15.0 < elapsed_ms < 1000.0
-    assert headers
-    assert all("ratelimit" in name for name in headers)
+    assert "date" in headers
+    assert any("ratelimit" in name for name in headers)
+    assert all("ratelimit" in name for name in headers.keys() - {"date"})
 
 
 def test_one_connection_serves_one_call_after_the_other(line_of):
@@ -78,7 +79,8 @@ def test_what_a_server_says_in_an_error_is_a_failure_and_no_exception(line_of):
     with FakeServer(Script(faults=(Fault(status=503, headers={"retry-after": "7"}),))) as server:
         outcome, elapsed_ms, headers = line_of(server.url).call(request(), timeout=5.0, call="run/0#1")
     assert isinstance(outcome, CallFailure)
-    assert (outcome.kind, outcome.retry_after, headers) == (ErrorKind.PROVIDER_OVERLOADED, 7.0, {})
+    assert (outcome.kind, outcome.retry_after) == (ErrorKind.PROVIDER_OVERLOADED, 7.0)
+    assert headers.keys() == {"retry-after", "date"}
     assert elapsed_ms > 0.0
 
 

@@ -152,13 +152,6 @@ def test_a_task_and_a_configuration_come_from_files_and_pipes_as_they_do_from_ar
     assert done.documents[0]["accepted"][0]["subtask"].startswith("What is 2?")
 
 
-def test_what_the_configuration_asks_for_and_is_not_built_is_said_and_not_passed_over(tmp_path, server):
-    (tmp_path / "t.toml").write_text(config(server.url, "[executor]\nenabled = true"))
-    done = troupe(tmp_path, "run", "hello?", "--config", "t.toml", "--quiet")
-    assert done.code == 0
-    assert "executor is not built yet" in done.one_line
-
-
 # --- any text
 
 

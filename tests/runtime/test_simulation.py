@@ -287,8 +287,8 @@ def test_workflows_that_can_never_end_are_counted():
 @pytest.mark.parametrize(
     ("fault", "kind"),
     [
-        ("server_error", "circuit_open"),  # the coder's call is not even sent: the plan's attempts have opened it
-        ("timeout", "circuit_open"),
+        ("server_error", "server_error"),
+        ("timeout", "timeout"),
         ("truncated", "truncated"),
         ("malformed", "bad_response"),
     ],

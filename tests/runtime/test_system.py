@@ -314,7 +314,6 @@ def test_a_handler_that_never_returns_fails_alone_and_is_replaced(server):
 FAULTS = {
     "401": (Fault(status=401, times=0), ErrorKind.AUTHENTICATION, 1),
     "404": (Fault(status=404, times=0), ErrorKind.NOT_FOUND, 1),
-    "429": (Fault(status=429, times=0, headers={"retry-after-ms": "10"}), ErrorKind.RATE_LIMITED, 4),
     "500": (Fault(status=500, times=0), ErrorKind.SERVER_ERROR, 4),
     "html": (Fault(html=True, times=0), ErrorKind.BAD_RESPONSE, 2),
     "empty": (Fault(empty=True, times=0), ErrorKind.BAD_RESPONSE, 2),
