@@ -1,15 +1,18 @@
 """What each model costs: first as configured, else as ``genai-prices`` knows it (the extra ``troupe[prices]``).
 
 The package brings its price lists along; nothing is fetched. It is asked by the provider's URL and the model's name: a
-relay that it does not know has prices of its own, and an unknown price is never guessed. Prices that change with the
+relay that it does not know has prices of its own, and an unknown price is never guessed. What runs on this machine has
+no price there, so that the package is not even loaded. Prices that change with the
 hour are those of the moment of the start.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 from protocol.models import Price
+from runtime.http import is_loopback
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -33,7 +36,7 @@ def prices(config: configuration.Config) -> dict[str, tuple[Price, ...]]:
         provider = config.provider.get(model.provider)
         if model.price is not None:
             found[key] = (_configured(model.price),)
-        elif provider is not None and provider.kind != "embedded" and provider.base_url:
+        elif provider is not None and provider.base_url and not is_loopback(urlsplit(provider.base_url).hostname or ""):
             listed = _listed(model.name, provider.base_url)
             if listed is not None:
                 found[key] = listed
