@@ -25,7 +25,7 @@ def of_file(path: str | None) -> Iterator[None]:
     except ConfigError as error:
         if path is None or str(error).startswith(f"{path}: "):
             raise
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}", page=error.page) from None
 
 
 def check(path: str) -> int:

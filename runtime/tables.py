@@ -1,4 +1,4 @@
-"""Reading parsed TOML into frozen structs, so that whatever is wrong is named by its whole key.
+"""Reading TOML into frozen structs, so that whatever is wrong is named by its whole key.
 
 ``msgspec`` checks each value; the walk over the tables is done here, since the paths in msgspec's own errors leave out
 the keys of dicts (``$.limits[...]``). No message shows a text, which could be a secret; numbers are shown.
@@ -7,6 +7,8 @@ the keys of dicts (``$.limits[...]``). No message shows a text, which could be a
 from __future__ import annotations
 
 import difflib
+import re
+import tomllib
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", bound=Struct)
 
+LARGEST_FILE = 1_000_000
+"""Bytes that a configuration may have."""
 LONGEST_NAME = 60
 WORDS = {
     bool: "true or false",
@@ -35,8 +39,31 @@ NEARLY = 0.08
 class Wrong(ValueError):  # noqa: N818 (never leaves the configuration: it becomes a ConfigError with the file in front)
     """The value of one key is wrong: the dotted key, and what was expected."""
 
-    def __init__(self, key: str, text: str) -> None:
+    def __init__(self, key: str, text: str, *, page: str = "configuration") -> None:
         super().__init__(f"{key}: {text}" if key else text)
+        self.key, self.text, self.page = key, text, page
+
+
+def parsed(text: bytes) -> dict[str, Any]:
+    """Return the tables that *text* holds as TOML. Raises :class:`Wrong`, whatever the bytes are."""
+    if len(text) > LARGEST_FILE:
+        raise Wrong("", f"is larger than {LARGEST_FILE} bytes; a configuration is a short text")
+    try:
+        return tomllib.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise Wrong("", f"is not UTF-8 (line {line}, byte {error.start})") from None
+    except RecursionError:
+        raise Wrong("", "is nested too deeply") from None
+    except ValueError as error:
+        raise Wrong("", f"is not TOML: {_fault(str(error), text)}") from None
+
+
+def _fault(message: str, text: bytes) -> str:
+    """Return tomllib's words, with a line also where it only says that the document has ended."""
+    if "integer string conversion" in message:
+        return "it holds a number of more than 4000 digits"
+    return re.sub("at end of document", f"at the end, line {text.count(10) + 1}", message)
 
 
 def read(kind: type[T], table: object, key: str = "") -> T:

@@ -5,7 +5,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import ConfigError
-from runtime.config import LARGEST_FILE, Config, Limits, Role
+from runtime.config import Config, Limits, Role
 from tests.runtime.configurations import CONTRACT, MAIN, STRONG, parse
 
 CANARY = "sk-canary-0123456789abcdef"
