@@ -16,7 +16,7 @@ import msgspec
 from msgspec import NODEFAULT, Meta, Struct, structs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 T = TypeVar("T", bound=Struct)
 
@@ -68,31 +68,66 @@ def _fault(message: str, text: bytes) -> str:
 
 def read(kind: type[T], table: object, key: str = "") -> T:
     """Return *table*, which stands at *key*, as a *kind*. Raises :class:`Wrong` for the first thing that is wrong."""
+    for wrong in faults(kind, table, key):
+        raise wrong
+    return msgspec.convert(table, kind)
+
+
+def faults(kind: type[Struct], table: object, key: str = "") -> Iterator[Wrong]:
+    """Yield everything that keeps *table*, which stands at *key*, from being a *kind*."""
     if not isinstance(table, dict):
-        raise Wrong(key, f"expected a table, got {described(table)}")
+        yield Wrong(key, f"expected a table, got {described(table)}")
+        return
     fields = {field.name: field for field in structs.fields(kind)}
     for name in table:
         if name not in fields:
-            raise Wrong(joined(key, name), f"unknown key{did_you_mean(name, fields)}")
+            yield Wrong(joined(key, name), f"unknown key{did_you_mean(name, fields)}")
     for name, field in fields.items():
         if name not in table and field.default is NODEFAULT and field.default_factory is NODEFAULT:
-            raise Wrong(joined(key, name), f"is missing; expected {expected(field.type)}")
-    return kind(**{name: _member(fields[name].type, value, joined(key, name)) for name, value in table.items()})
+            yield Wrong(joined(key, name), f"is missing; expected {expected(field.type)}")
+    for name, value in table.items():
+        if name in fields:
+            yield from _member_faults(fields[name].type, value, joined(key, name))
 
 
-def _member(type_: Any, value: object, key: str) -> Any:
-    """Return *value* as *type_*: a table of its own, a table of named tables, or one checked value."""
+def _member_faults(type_: Any, value: object, key: str) -> Iterator[Wrong]:
+    """Yield what is wrong with *value* as *type_*: a table of its own, a table of named tables, or one value."""
     if get_origin(type_) is dict:
         if not isinstance(value, dict):
-            raise Wrong(key, f"expected tables [{key}.<name>], got {described(value)}")
-        return {name: read(get_args(type_)[1], entry, joined(key, name)) for name, entry in value.items()}
+            yield Wrong(key, f"expected tables [{key}.<name>], got {described(value)}")
+            return
+        for name, entry in value.items():
+            yield from faults(get_args(type_)[1], entry, joined(key, name))
+        return
     struct = _struct_in(type_)
     if struct is not None and value is not None:
-        return read(struct, value, key)
+        yield from faults(struct, value, key)
+        return
     try:
-        return msgspec.convert(value, type_)
+        msgspec.convert(value, type_)
     except msgspec.ValidationError:
-        raise Wrong(key, f"expected {expected(type_)}, got {described(value)}{_meant(type_, value)}") from None
+        yield Wrong(key, f"expected {expected(type_)}, got {described(value)}{_meant(type_, value)}")
+
+
+def mended(kind: type[Struct], table: object) -> dict[str, Any]:
+    """Return what is sound in *table* as one that can be read, so that what else is wrong is found in the same pass.
+
+    What is wrong is left out; in the place of what is missing stands ``?`` or 0.
+    """
+    sound: dict[str, Any] = {}
+    given = table if isinstance(table, dict) else {}
+    for field in structs.fields(kind):
+        value, struct = given.get(field.name), _struct_in(field.type)
+        if field.name in given and get_origin(field.type) is dict:
+            named = value if isinstance(value, dict) else {}
+            sound[field.name] = {name: mended(get_args(field.type)[1], entry) for name, entry in named.items()}
+        elif field.name in given and struct is not None and isinstance(value, dict):
+            sound[field.name] = mended(struct, value)
+        elif field.name in given and not any(_member_faults(field.type, value, "")):
+            sound[field.name] = value
+        elif field.default is NODEFAULT and field.default_factory is NODEFAULT:
+            sound[field.name] = "?" if "text" in expected(field.type) else 0
+    return sound
 
 
 def _struct_in(type_: Any) -> type[Struct] | None:
