@@ -248,7 +248,8 @@ class Models:
         """
         for name, provider in self._config.provider.items():
             if provider.kind == "anthropic":
-                raise ConfigError(f"provider.{name}.kind = 'anthropic' is not built yet in this version")
+                text = f"provider.{name}.kind = 'anthropic' is not built yet in this version"
+                raise ConfigError(text, page="not_built")
             key = read_key(provider)
             if key is not None:
                 keep_out(key.reveal())

@@ -1,20 +1,45 @@
-"""The check command: says whether a configuration can work, before anything is spent."""
+"""The check command: says whether a team can work as it is configured, before anything is spent."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import msgspec
+from msgspec import Struct
+
 from protocol.errors import ConfigError
-from runtime import assembly
-from runtime.config import Config, read_key
-from runtime.executing import Executing
+from runtime import assembly, findings
+from runtime.findings import NO_MODEL, Finding, gaps
 from runtime.terminal import complain, print_out
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-NO_MODEL = "no model is configured: add a [model.<name>] table with provider and name"
+    from runtime.config import Config
+
+__all__ = ["NO_MODEL", "Cast", "Checked", "check", "gaps", "of_file"]
+FINE, WRONG = 0, 2
+HEADS = ("role", "agent", "model", "instances", "timeout")
+
+
+class Cast(Struct, frozen=True, kw_only=True):
+    """Who plays a role; ``agent`` is None where nobody does, ``timeout`` is seconds per attempt."""
+
+    role: str
+    agent: str | None
+    model: str
+    instances: int
+    timeout: float
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """What ``check --json`` prints: ``ok`` is True where there is no error."""
+
+    ok: bool
+    errors: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+    team: tuple[Cast, ...]
 
 
 @contextmanager
@@ -28,39 +53,50 @@ def of_file(path: str | None) -> Iterator[None]:
         raise ConfigError(f"{path}: {error}", page=error.page) from None
 
 
-def check(path: str) -> int:
-    """Check the file at *path*: print what it says and return 0.
+def check(path: str, *, json: bool = False) -> int:
+    """Check the file at *path* and return 0, or 2 where something cannot work.
 
-    Raises ``ConfigError`` for the first thing that cannot work.
+    Every finding is a line on standard error, errors first; what the team is stands on standard output. With *json*
+    both are one document there.
     """
-    with of_file(path):
-        config = Config.load(path)
-        for name, provider in config.provider.items():
-            if provider.kind == "anthropic":
-                raise ConfigError(f"provider.{name}.kind = 'anthropic' is not built yet in this version")
-            read_key(provider)
-        pools = assembly.agents(config)
-        assembly.workflows(config)
-        if not config.model:
-            raise ConfigError(NO_MODEL)
-        executing = Executing(config)
-        executing.open()
-    if executing.running.reason:
-        complain(f"{path}: drafts are not run: {executing.running.reason}")
-    for line in report(config, {role: len(specs) for role, specs in pools.items()}):
+    config, found = findings.of_file(path)
+    errors = tuple(each for each in found if each.level == "error")
+    warnings = tuple(each for each in found if each.level == "warning")
+    if json:
+        team = () if config is None else cast(config)
+        print_out(msgspec.json.encode(Checked(ok=not errors, errors=errors, warnings=warnings, team=team)).decode())
+        return WRONG if errors else FINE
+    for each in errors:
+        complain(f"{path}: {each}", each.page)
+    for each in warnings:
+        complain(f"{path}: warning: {each}", each.page)
+    if errors or config is None:
+        return WRONG
+    for line in report(config):
         print_out(line)
-    return 0
+    return FINE
 
 
-def gaps(config: Config) -> Iterator[str]:
-    """Yield what *config* asks for and will not get, a line each."""
-    if config.budget.usd is not None:
-        for name, model in config.model.items():
-            if model.price is None:
-                yield f"model.{name} has no price: its calls are refused while budget.usd is set"
+def cast(config: Config) -> tuple[Cast, ...]:
+    """Return who plays which role."""
+    return tuple(
+        Cast(
+            role=role,
+            agent=table.agent or _built_in(role),
+            model=table.model,
+            instances=table.instances,
+            timeout=table.timeout,
+        )
+        for role, table in config.roles.items()
+    )
 
 
-def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
+def _built_in(role: str) -> str | None:
+    kind = assembly.BUILT_IN.get(role)
+    return None if kind is None else kind.__name__
+
+
+def report(config: Config) -> Iterator[str]:
     """Yield what the configuration says, a line each."""
     for name, provider in config.provider.items():
         key = f"key from {provider.api_key_env}" if provider.api_key_env else "no key"
@@ -72,15 +108,22 @@ def report(config: Config, pools: dict[str, int]) -> Iterator[str]:
             else f"{model.price.input:g}/{model.price.output:g} USD per million tokens"
         )
         yield f"model {name}: {model.name} at {model.provider}, tier {model.tier}, {price}"
-    for role, table in config.roles.items():
-        nobody = f"no agent: name its class in roles.{role}.agent, or register one in code"
-        played = f"{pools[role]} agent(s), model {table.model}" if role in pools else nobody
-        yield f"role {role}: {played}"
     if config.budget.usd is not None:
         yield f"budget: {config.budget.usd:g} USD in all"
     routing = config.routing
     kept = f"kept in {routing.memory}" if routing.memory else "gone when the process ends"
     yield f"routing: {routing.choose}, what is learnt is {kept if routing.learn else 'nothing'}"
     yield f"team: workflow {config.team.workflow}, plan {config.team.plan}, {config.team.max_rounds} rounds at most"
-    yield from gaps(config)
+    rows = [
+        (each.role, each.agent or "none yet", each.model, str(each.instances), f"{each.timeout:g} s")
+        for each in cast(config)
+    ]
+    yield from table(HEADS, rows)
     yield "ok"
+
+
+def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    """Yield *rows* under *heads* in columns as wide as their widest cell."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    for row in (heads, *rows):
+        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

@@ -39,14 +39,15 @@ class _Parser(argparse.ArgumentParser):
         (say if file is sys.stderr else print_out)(message.rstrip("\n"))
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {printable(message, MOST_LINE)} (see --help)\n")
+        self.exit(USAGE, f"{self.prog}: {printable(message, MOST_LINE)} (see --help) [errors.md#usage]\n")
 
 
 class _NoKey(argparse.Action):
     """Refuses a key on the command line, where every process of this machine can read it."""
 
     def __call__(self, *_: Any) -> NoReturn:
-        raise ConfigError("a key is never given on the command line: name its environment variable in --api-key-env")
+        text = "a key is never given on the command line: name its environment variable in --api-key-env"
+        raise ConfigError(text, page="api_key")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,10 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command(options)
         sys.stdout.flush()
     except TroupeError as error:
-        complain(str(error))
+        complain(str(error), error.page)
         return USAGE
     except OutputLost as error:
-        complain(f"standard output cannot be written: {error.strerror}")
+        complain(f"standard output cannot be written: {error.strerror}", "output")
         return FAILED
     except KeyboardInterrupt:  # only where the caller of main has left Python's own handler
         return INTERRUPTED
@@ -83,20 +84,20 @@ def _demo(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     for name in LATER_OPTIONS:
         if getattr(options, name) is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} {NOT_BUILT}")
+            raise ConfigError(f"--{name.replace('_', '-')} {NOT_BUILT}", page="not_built")
     from runtime.run import run  # noqa: PLC0415 (as above)
 
     return run(options)
 
 
 def _check(options: argparse.Namespace) -> int:
-    if options.online:
-        raise ConfigError(f"check --online {NOT_BUILT}")
     if options.config is None:
-        raise ConfigError("check needs --config F")
+        raise ConfigError("check needs --config F", page="usage")
+    if options.online:
+        raise ConfigError(f"check --online {NOT_BUILT}", page="not_built")
     from runtime.check import check  # noqa: PLC0415 (as above)
 
-    return check(options.config)
+    return check(options.config, json=options.json)
 
 
 def _fake_server(options: argparse.Namespace) -> int:
@@ -122,7 +123,7 @@ def _later(options: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(options.rest):
         print_out(f"python -m runtime {options.name}: {LATER_COMMANDS[options.name]}\n\n{options.name} {NOT_BUILT}")
         return DONE
-    raise ConfigError(f"{options.name} {NOT_BUILT}")
+    raise ConfigError(f"{options.name} {NOT_BUILT}", page="not_built")
 
 
 # --- the parser
@@ -142,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser("check", help="check a configuration before anything is spent")
     check.add_argument("--config", metavar="F", help="the TOML file")
     check.add_argument("--online", action="store_true", help="one tiny call per model (not built yet)")
+    check.add_argument("--json", action="store_true", help="one JSON document on standard output")
     check.set_defaults(command=_check)
     fake = commands.add_parser("fake-server", help="serve a scripted OpenAI-compatible team on loopback")
     fake.add_argument("--port", type=_port, default=0, metavar="N", help="0 (the default) chooses a free one")

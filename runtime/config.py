@@ -204,7 +204,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises ``ConfigError`` and nothing else, whatever the bytes are.
         """
         try:
-            return _from_tables(parsed(text))
+            return from_tables(parsed(text))
         except Wrong as error:
             raise ConfigError(one_line(f"{source}: {error}"), page=error.page) from None
 
@@ -243,7 +243,7 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def validated(self, source: str = "the given Config") -> Config:
         """Return this configuration, checked like a file: for one that was built in code. Raises ``ConfigError``."""
         try:
-            return _from_tables(_plain(self))
+            return from_tables(_plain(self))
         except Wrong as error:
             raise ConfigError(one_line(f"{source}: {error}"), page=error.page) from None
 
@@ -302,14 +302,18 @@ def read_key(provider: Provider) -> Secret | None:
 # --- from bytes to tables to structs
 
 
-def _from_tables(tables: dict[str, Any]) -> Config:
-    """Return the configuration in *tables*; roles of the embedded model get its defaults for what is not said."""
+def from_tables(tables: dict[str, Any], *, checked: bool = True) -> Config:
+    """Return the configuration in *tables*; roles of the embedded model get its defaults for what is not said.
+
+    Without *checked* what must hold between its keys is left for the caller to ask.
+    """
     config = read(Config, merged(tables))
-    check(config)
+    if checked:
+        check(config)
     given = tables.get("roles", {})
     roles = {
         name: replace(role, **{key: ON_EMBEDDED[key] for key in ON_EMBEDDED if key not in given.get(name, {})})
-        if config.is_embedded(name)
+        if checked and config.is_embedded(name)
         else role
         for name, role in config.roles.items()
     }

@@ -175,7 +175,7 @@ def test_a_reader_of_progress_that_goes_away_does_not_touch_the_result(tmp_path,
 def test_a_full_disk_is_one_line_and_exit_1(tmp_path, server, ending, what):
     done = shell(tmp_path, server.url, ending)
     assert done.code == 1
-    assert done.one_line == f"troupe: {what} cannot be written: No space left on device"
+    assert done.one_line == f"troupe: {what} cannot be written: No space left on device [errors.md#output]"
     assert done.out.startswith("```python") == ("events" in what)
 
 
@@ -245,7 +245,7 @@ def test_one_signal_cancels_what_runs_and_ends_with_its_code(silent_server, star
     assert '"correlation_id": "one", "success": false' in out
     assert '"error_kind": "cancelled"' in out
     assert f"troupe: {number.name}: cancelling 1 run; once more ends at once\n" in err
-    assert "troupe: one failed: cancelled: cancelled\n" in err
+    assert "troupe: one failed: cancelled: cancelled [errors.md#cancelled]\n" in err
 
 
 @pytest.mark.parametrize(("first", "_"), CODES)

@@ -104,7 +104,10 @@ BAD = {
     # templates
     "empty prompt": ("[roles.coder]\nprompt = ''", ["roles.coder.prompt: expected a text that is not empty"]),
     "blank prompt": ('[roles.t]\nprompt = " \\n"', ["roles.t.prompt: expected a text that is not empty"]),
-    "unknown variable": ("[roles.coder]\nprompt = '{subtsk}'", ["roles.coder.prompt", "{subtsk}", "allowed are {task} {subtask} ("]),
+    "unknown variable": (
+        "[roles.coder]\nprompt = '{subtsk}'",
+        ["roles.coder.prompt", "{subtsk}", "allowed are {task} {subtask} ("],
+    ),
     "variable of another": ("[roles.orchestrator]\nprompt = '{draft}'", ["roles.orchestrator.prompt: unknown", "task"]),
     "attribute": ("[roles.coder]\nprompt = '{subtask.__class__}'", ["roles.coder.prompt: unknown variable"]),
     "position": ("[roles.coder]\nprompt = 'Do {}'", ["roles.coder.prompt: unknown variable {}"]),
