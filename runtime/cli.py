@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 NOT_BUILT = "is not built yet in this version"
 LATER_COMMANDS = {
-    "init": "write a commented team.toml",
     "resume": "finish interrupted runs from the journal",
     "show": "show a recorded run",
     "dead-letters": "list or requeue dead letters",
@@ -90,6 +89,19 @@ def _run(options: argparse.Namespace) -> int:
     return run(options)
 
 
+def _init(options: argparse.Namespace) -> int:
+    from runtime.first_config import init  # noqa: PLC0415 (as above)
+
+    return init(options)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from runtime.completion import completion  # noqa: PLC0415 (as above)
+
+    print_out(completion(_parser(), options.shell).rstrip("\n"))
+    return DONE
+
+
 def _check(options: argparse.Namespace) -> int:
     if options.config is None:
         raise ConfigError("check needs --config F", page="usage")
@@ -138,13 +150,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 1 a workflow failed, 2 usage. Keys: environment only.",
     )
     parser.set_defaults(command=_demo, task=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="python -m runtime")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND [...]", prog="python -m runtime")
     _add_run(commands)
-    check = commands.add_parser("check", help="check a configuration before anything is spent")
-    check.add_argument("--config", metavar="F", help="the TOML file")
-    check.add_argument("--online", action="store_true", help="one tiny call per model (not built yet)")
-    check.add_argument("--json", action="store_true", help="one JSON document on standard output")
-    check.set_defaults(command=_check)
+    _add_configuring(commands)
     fake = commands.add_parser("fake-server", help="serve a scripted OpenAI-compatible team on loopback")
     fake.add_argument("--port", type=_port, default=0, metavar="N", help="0 (the default) chooses a free one")
     fake.add_argument("--script", metavar="F", help="TOML or JSON file with latencies and faults")
@@ -192,6 +200,25 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("-h", "--help", action="help", help="show this help and exit")
     add("--api-key", nargs="?", action=_NoKey, help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
+
+
+def _add_configuring(commands: argparse._SubParsersAction[_Parser]) -> None:
+    first = commands.add_parser("init", help="write a commented team.toml", formatter_class=_narrow)
+    add = first.add_argument
+    add("file", nargs="?", metavar="F", help="the file (default team.toml); - writes to standard output")
+    add("--base-url", metavar="U", help="an OpenAI-compatible endpoint; asked for at a terminal")
+    add("--model", metavar="M", help="the model's name there; asked for at a terminal")
+    add("--api-key-env", metavar="NAME", help="the environment variable that holds the key")
+    first.set_defaults(command=_init)
+    check = commands.add_parser("check", help="check a configuration before anything is spent")
+    add = check.add_argument
+    add("--config", metavar="F", help="the TOML file")
+    add("--online", action="store_true", help="one call of one token per model (not built yet)")
+    add("--json", action="store_true", help="one JSON document on standard output")
+    check.set_defaults(command=_check)
+    shell = commands.add_parser("completion", help="print what a shell needs to complete `troupe`")
+    shell.add_argument("shell", choices=["bash", "zsh"], help='in ~/.bashrc: eval "$(troupe completion bash)"')
+    shell.set_defaults(command=_completion)
 
 
 def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:
