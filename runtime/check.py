@@ -11,6 +11,7 @@ from msgspec import Struct
 from protocol.errors import ConfigError
 from runtime import assembly, findings
 from runtime.findings import NO_MODEL, Finding, gaps
+from runtime.online import Learned, ask_all
 from runtime.terminal import complain, print_out
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Checked(Struct, frozen=True, kw_only=True):
     errors: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     team: tuple[Cast, ...]
+    online: tuple[Learned, ...]
 
 
 @contextmanager
@@ -53,28 +55,45 @@ def of_file(path: str | None) -> Iterator[None]:
         raise ConfigError(f"{path}: {error}", page=error.page) from None
 
 
-def check(path: str, *, json: bool = False) -> int:
+def check(path: str, *, online: bool = False, json: bool = False) -> int:
     """Check the file at *path* and return 0, or 2 where something cannot work.
 
     Every finding is a line on standard error, errors first; what the team is stands on standard output. With *json*
-    both are one document there.
+    both are one document there. With *online* each model is called, where nothing has been found to be wrong before.
     """
     config, found = findings.of_file(path)
-    errors = tuple(each for each in found if each.level == "error")
-    warnings = tuple(each for each in found if each.level == "warning")
+    answers: list[Learned] = []
+    if online and config is not None and not any(each.level == "error" for each in found):
+        with of_file(path):
+            for each in ask_all(config):
+                if isinstance(each, Finding):
+                    found.append(each)
+                else:
+                    answers.append(each)
+    checked = Checked(
+        ok=not any(each.level == "error" for each in found),
+        errors=tuple(each for each in found if each.level == "error"),
+        warnings=tuple(each for each in found if each.level == "warning"),
+        team=() if config is None else cast(config),
+        online=tuple(answers),
+    )
     if json:
-        team = () if config is None else cast(config)
-        print_out(msgspec.json.encode(Checked(ok=not errors, errors=errors, warnings=warnings, team=team)).decode())
-        return WRONG if errors else FINE
-    for each in errors:
+        print_out(msgspec.json.encode(checked).decode())
+    else:
+        _show(path, config, checked)
+    return FINE if checked.ok else WRONG
+
+
+def _show(path: str, config: Config | None, checked: Checked) -> None:
+    for each in checked.errors:
         complain(f"{path}: {each}", each.page)
-    for each in warnings:
+    for each in checked.warnings:
         complain(f"{path}: warning: {each}", each.page)
-    if errors or config is None:
-        return WRONG
-    for line in report(config):
+    fine = config is not None and checked.ok
+    for line in (*(report(config) if config is not None and fine else ()), *map(str, checked.online)):
         print_out(line)
-    return FINE
+    if fine:
+        print_out("ok")
 
 
 def cast(config: Config) -> tuple[Cast, ...]:
@@ -119,7 +138,6 @@ def report(config: Config) -> Iterator[str]:
         for each in cast(config)
     ]
     yield from table(HEADS, rows)
-    yield "ok"
 
 
 def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> Iterator[str]:

@@ -36,6 +36,7 @@ def test_every_kind_of_the_taxonomy_and_every_family_has_one_heading():
     assert sorted(HEADINGS) == sorted({*map(str, ErrorKind), *FAMILIES})
 
 
+@pytest.mark.slow
 def test_every_heading_that_the_code_names_is_there_and_every_family_is_named():
     assert pages() - set(HEADINGS) == set()
     assert set(FAMILIES) - pages() - {TroupeError.page, ConfigError("x").page} == set()
