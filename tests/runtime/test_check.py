@@ -284,3 +284,43 @@ def test_a_file_that_is_not_there_or_no_toml_is_one_line(tmp_path):
     done = check(tmp_path, "[team")
     assert (done.code, done.out) == (2, "")
     assert "t.toml: is not TOML" in done.one_line
+
+
+# --- several things at once
+
+
+def test_what_is_missing_or_of_the_wrong_kind_does_not_hide_what_else_is_wrong(tmp_path):
+    text = f"""
+    [provider.main]
+    base_url = "{NOWHERE}"
+    [model.m]
+    provider = "main"
+    price = {{ input = "dear" }}
+    [model.n]
+    name = "n"
+    [limits]
+    main = 3
+    [roles.coder]
+    prompt = "{{x}}"
+    """
+    assert found(tmp_path, text) == [
+        ("error", "model.m.name"),
+        ("error", "model.m.price.output"),
+        ("error", "model.m.price.input"),
+        ("error", "model.n.provider"),
+        ("error", "limits.main"),
+        ("error", "roles.coder.prompt"),
+    ]
+
+
+@pytest.mark.parametrize("text", ["roles = 3", "provider = []", "team = 'x'\nmodel = 1", "limits = { a = 1 }", "x = 1"])
+def test_a_file_in_which_nothing_is_right_is_looked_through_as_well(tmp_path, text):
+    (tmp_path / "t.toml").write_text(text)
+    assert of_file(str(tmp_path / "t.toml"))[1]
+
+
+def test_of_one_key_the_first_error_alone_is_told_and_no_warning_beside_it(tmp_path):
+    finding = only(tmp_path, f"{BASE}[roles.x]\nagent = 'no path'")
+    assert finding == Finding(where="roles.x.agent", what="expected a class as 'package.module:Name'")
+    unused = BASE.replace("timeout = 5.0", 'timeout = 5.0\nmodel = "m"') + SECOND.replace("dear", "'x y'")
+    assert found(tmp_path, unused) == [("error", 'model."x y"')]

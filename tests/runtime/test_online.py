@@ -169,3 +169,11 @@ def test_nothing_is_called_while_the_file_is_wrong(tmp_path):
         (tmp_path / "t.toml").write_text(config(server.url, "[team]\nplan = 1"))
         done = troupe(tmp_path, "check", "--config", "t.toml", "--online")
         assert (done.code, done.out, server.stats().requests) == (2, "", 0)
+
+
+def test_limits_of_one_model_are_compared_where_it_has_its_own():
+    limit = RateLimit(per_second=5.0, headers=True)
+    ours = '[limits.main]\nrequests_per_minute = 100\n[limits."main/m"]\nrequests_per_minute = 301'
+    with FakeServer(Script(rate_limit=limit)) as server:
+        _, finding = asked(server.url, ours)
+    assert finding.where == 'limits."main/m".requests_per_minute'
