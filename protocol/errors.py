@@ -82,22 +82,25 @@ class TroupeError(Exception):
 
     page = "usage"
 
+    def __init__(self, text: str, *, page: str | None = None) -> None:
+        super().__init__(text)
+        if page is not None:
+            self.page = page
+
 
 class ConfigError(TroupeError):
     """The configuration is wrong; the text names the file, the key and what was expected."""
 
-    def __init__(self, text: str, *, page: str = "configuration") -> None:
-        super().__init__(text)
-        self.page = page
+    page = "configuration"
 
 
 class TaskFailed(TroupeError):  # noqa: N818 (news, not a fault of the program: it reads as `except TaskFailed`)
     """An awaited step failed; :attr:`result` is the whole failed TaskResult."""
 
     def __init__(self, result: TaskResult) -> None:
-        super().__init__(f"{result.agent or 'task'}: {result.error_kind}: {result.error}")
+        text = f"{result.agent or 'task'}: {result.error_kind}: {result.error}"
+        super().__init__(text, page=str(result.error_kind or ErrorKind.INTERNAL))
         self.result = result
-        self.page = str(result.error_kind or ErrorKind.INTERNAL)
 
 
 class NonDeterminismError(TroupeError):

@@ -102,6 +102,12 @@ def _completion(options: argparse.Namespace) -> int:
     return DONE
 
 
+def _errors(options: argparse.Namespace) -> int:
+    from runtime.error_table import show  # noqa: PLC0415 (as above)
+
+    return show(options.name)
+
+
 def _check(options: argparse.Namespace) -> int:
     if options.config is None:
         raise ConfigError("check needs --config F", page="usage")
@@ -145,7 +151,8 @@ def _parser() -> argparse.ArgumentParser:
         usage="%(prog)s [COMMAND] [options]",
         description="Troupe: teams of LLM agents as actors. Without a command: the demo.",
         formatter_class=_narrow,
-        epilog="Exit codes: 0 done, 1 a workflow failed, 2 usage. Keys: environment only.",
+        epilog=f"Not built yet: {', '.join(LATER_COMMANDS)}. Exit codes: 0 done, 1 a workflow failed, 2 usage or "
+        "configuration. Keys come from the environment only.",
     )
     parser.set_defaults(command=_demo, task=None)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND [...]", prog="python -m runtime")
@@ -159,8 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     compared = commands.add_parser("bench", help="compare ways to call under a rate limit (about a minute)")
     compared.add_argument("--json", action="store_true", help="one JSON document on standard output")
     compared.set_defaults(command=_bench)
-    for name, text in LATER_COMMANDS.items():
-        later = commands.add_parser(name, help=f"{text} (not built yet)", add_help=False, prefix_chars="\0")
+    for name in LATER_COMMANDS:
+        later = commands.add_parser(name, add_help=False, prefix_chars="\0")
         later.add_argument("rest", nargs=argparse.REMAINDER)
         later.set_defaults(command=_later, name=name)
     return parser
@@ -214,6 +221,9 @@ def _add_configuring(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("--online", action="store_true", help="call each model, for one token")
     add("--json", action="store_true", help="one JSON document on standard output")
     check.set_defaults(command=_check)
+    errors = commands.add_parser("errors", help="say why an error happens, and what to do")
+    errors.add_argument("name", nargs="?", metavar="NAME", help="its heading, as in [errors.md#NAME]; else all of them")
+    errors.set_defaults(command=_errors)
     shell = commands.add_parser("completion", help="print what a shell needs to complete `troupe`")
     shell.add_argument("shell", choices=["bash", "zsh"], help='in ~/.bashrc: eval "$(troupe completion bash)"')
     shell.set_defaults(command=_completion)

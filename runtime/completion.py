@@ -50,7 +50,9 @@ def completion(parser: argparse.ArgumentParser, shell: str) -> str:
 def _commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
     for action in parser._actions:  # noqa: SLF001 (as above)
         if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 (as above)
-            yield from action.choices.items()
+            for name, command in action.choices.items():
+                if list(_flags(command)):  # one that is not built yet has none
+                    yield name, command
 
 
 def _flags(parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -10,7 +10,9 @@ import sys
 from textwrap import fill
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from protocol.errors import ErrorKind, Retry
+from protocol.errors import ConfigError, ErrorKind, Retry
+from runtime.tables import did_you_mean
+from runtime.terminal import print_out
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -185,6 +187,11 @@ FAMILIES: Final[dict[str, Entry]] = {
         "A file, folder or standard output cannot be written.",
         "Look at the path, the rights and the room on the disk; results that were printed are not lost.",
     ),
+    "system": Entry(
+        "The system does not run: it was not started, was stopped, has collapsed, or was started before `os.fork()`.",
+        "Use it inside its `with` block, make a new one after `stop()`, and start it in the process that uses it; of a "
+        "collapse the log has the reason.",
+    ),
     "sandbox": Entry(
         "There is no sandbox on this machine, so that drafts are not run.",
         'Install what the line names, or set `executor.enabled` to `"auto"` or `false`.',
@@ -211,7 +218,8 @@ HEAD = """\
 
 Every line in which Troupe says what went wrong ends in the heading that it has here: `[errors.md#rate_limited]`. In
 code that is `error.page` of a `TroupeError`, and `error_kind` of a result. This page is generated from the taxonomy in
-`protocol/errors.py` by `python -m runtime.error_table`; a test compares the two.
+`protocol/errors.py` by `python -m runtime.error_table`; a test compares the two. At a terminal
+`python -m runtime errors rate_limited` shows an entry.
 
 ## Before a run
 
@@ -250,6 +258,18 @@ def _kinds() -> Iterator[str]:
 
 def _section(name: str, cause: str, cure: str) -> str:
     return "\n".join(("", f"### {name}", "", fill(cause, 120), "", fill(f"*What to do:* {cure}", 120), ""))
+
+
+def show(name: str | None) -> int:
+    """Print the entry with this heading, or the whole page. Raises ``ConfigError`` for a name that has none."""
+    if name is None:
+        print_out(errors_page().rstrip())
+        return 0
+    sections = dict(zip([*FAMILIES, *map(str, ErrorKind)], [*_families(), *_kinds()], strict=True))
+    if name not in sections:
+        raise ConfigError(f"there is no error {name[:60]!r}{did_you_mean(name, sections)}", page="usage")
+    print_out(sections[name].strip())
+    return 0
 
 
 if __name__ == "__main__":

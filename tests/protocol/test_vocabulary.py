@@ -61,7 +61,7 @@ def test_what_a_role_may_not_be_called(name):
 
 
 def test_an_exception_names_its_heading():
-    assert TroupeError("x").page == "usage"
+    assert (TroupeError("x").page, TroupeError("x", page="system").page) == ("usage", "system")
     assert (ConfigError("x").page, ConfigError("x", page="template").page) == ("configuration", "template")
     assert TaskFailed(failed("t", ErrorKind.QUOTA, "no money")).page == "quota_exhausted"
     assert ForeignAwaitError("x").page == "foreign_await"

@@ -34,7 +34,7 @@ def silent_server():
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "init", "check", "completion", "fake-server", "simulate", "bench", *LATER]
+    "command", ["", "run", "init", "check", "errors", "completion", "fake-server", "simulate", "bench", *LATER]
 )
 def test_the_help_of_every_command_fits_a_terminal_of_80_by_24(tmp_path, command):
     done = troupe(tmp_path, *command.split(), "--help", COLUMNS="80")

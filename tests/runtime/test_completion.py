@@ -27,7 +27,7 @@ def completed(line: str) -> set[str]:
 
 
 def test_the_first_word_is_a_command():
-    assert completed("troupe c") == {"check", "completion", "cost"}
+    assert completed("troupe c") == {"check", "completion"}
     assert {"run", "init", "check", "simulate", "bench"} < completed("troupe ")
 
 

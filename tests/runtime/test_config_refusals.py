@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from protocol.errors import ConfigError
 from runtime.config import Config, Limits, Role
+from runtime.findings import of_file
 from runtime.tables import LARGEST_FILE
 from tests.runtime.configurations import CONTRACT, MAIN, STRONG, parse
 
@@ -256,3 +257,18 @@ def toml(value):
         case None:
             return "[]"
     return repr(value)
+
+
+@pytest.mark.slow
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=200)
+@given(TREE)
+def test_what_is_found_in_any_tables_are_lines_and_an_error_where_they_are_refused(tmp_path, tree):
+    text = "\n".join(f"{name} = {toml(value)}" for name, value in tree.items())
+    file = tmp_path / "t.toml"
+    file.write_text(text, encoding="utf-8", errors="replace", newline="")
+    _, found = of_file(str(file))
+    assert all(str(each).isprintable() for each in found)
+    try:
+        Config.load(file)
+    except ConfigError:
+        assert any(each.level == "error" for each in found)

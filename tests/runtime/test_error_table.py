@@ -10,6 +10,7 @@ import pytest
 
 from protocol.errors import ConfigError, ErrorKind, Retry, TroupeError
 from runtime.error_table import FAMILIES, KINDS, TRIED, errors_page
+from tests.runtime.command import troupe
 
 ROOT = Path(__file__).parents[2]
 HEADINGS = re.findall(r"^### (\S+)$", errors_page(), re.MULTILINE)
@@ -52,3 +53,16 @@ def test_each_entry_says_why_and_what_to_do(name):
 def test_each_class_of_retry_is_said_in_words():
     assert set(TRIED) == set(Retry)
     assert "429 for longer than the run could wait. (waited out and tried again)" in errors_page()
+
+
+@pytest.mark.slow
+def test_the_command_shows_one_entry_or_all(tmp_path):
+    one = troupe(tmp_path, "errors", "rate_limited")
+    assert (one.code, one.err) == (0, "")
+    assert one.out.splitlines()[0] == "### rate_limited"
+    assert one.out.rstrip() in errors_page()
+    assert one.out.count("###") == 1
+    assert troupe(tmp_path, "errors").out == errors_page()
+    wrong = troupe(tmp_path, "errors", "rate_limitd")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "did you mean 'rate_limited'?" in wrong.one_line
