@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from protocol.errors import ConfigError, TroupeError
-from runtime.terminal import MOST_LINE, OutputLost, complain, open_all, print_out, printable, say, silence
+from runtime.terminal import MOST_LINE, OutputLost, complain, open_all, print_out, printable, program, say, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,7 +137,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _later(options: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(options.rest):
-        print_out(f"python -m runtime {options.name}: {LATER_COMMANDS[options.name]}\n\n{options.name} {NOT_BUILT}")
+        print_out(f"{program()} {options.name}: {LATER_COMMANDS[options.name]}\n\n{options.name} {NOT_BUILT}")
         return DONE
     raise ConfigError(f"{options.name} {NOT_BUILT}", page="not_built")
 
@@ -147,7 +147,7 @@ def _later(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m runtime",
+        prog=program(),
         usage="%(prog)s [COMMAND] [options]",
         description="Troupe: teams of LLM agents as actors. Without a command: the demo.",
         formatter_class=_narrow,
@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
         "configuration. Keys come from the environment only.",
     )
     parser.set_defaults(command=_demo, task=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND [...]", prog="python -m runtime")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND [...]", prog=program())
     _add_run(commands)
     _add_configuring(commands)
     fake = commands.add_parser("fake-server", help="serve a scripted OpenAI-compatible team on loopback")

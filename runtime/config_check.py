@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from protocol import ids
 from protocol.roles import AgentRole
-from runtime.defaults import ANY_VARIABLE, NEEDED, ROLES, VARIABLES
+from runtime.defaults import ANY_VARIABLE, NEEDED, OURS, ROLES, VARIABLES
 from runtime.tables import Wrong, did_you_mean, joined
 
 if TYPE_CHECKING:
@@ -160,8 +160,9 @@ def _checks_of_role(name: str, role: Role, config: Config) -> Iterator[Callable[
         yield partial(_known, f"{key}.model", role.model, config.model, "model")
     if role.agent is not None:
         yield partial(_path, f"{key}.agent", role.agent)
+    filled_by = name if role.agent is None else OURS.get(role.agent, "")
     for part in ("prompt", "revise"):
-        place = f"{name}.{part}" if role.agent is None else ""
+        place = f"{filled_by}.{part}"
         yield partial(_check_template, f"{key}.{part}", getattr(role, part), place)
 
 

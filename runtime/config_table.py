@@ -128,6 +128,8 @@ NOTES = """
   the command `troupe`) the current directory is put at the end of `sys.path`, so that no file in it takes the place of
   an installed module; with `-P` or `PYTHONSAFEPATH` it is left out, as Python does. A module that is missing or raises,
   and a class that is none, is one line and exit 2.
+- A role of your own that only says other words needs no code: `agent = "actors:Coder"`, with a `system_prompt` and a
+  `prompt` such as `"Translate into German: {{task}}"`.
 - `roles.<name>` are the defaults of a role of the user's own; the built-in roles differ where they have a row of their
   own.
 - `[simulation]` is read by `python -m runtime simulate` alone; [simulation.md](simulation.md) says what it means. A

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from protocol.errors import ConfigError
 from runtime.config import Config, Model, Provider
 from runtime.defaults import template
-from runtime.terminal import print_out, say
+from runtime.terminal import print_out, program, say
 
 if TYPE_CHECKING:
     import argparse
@@ -60,7 +60,7 @@ def init(options: argparse.Namespace) -> int:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "that is no file name"
         raise ConfigError(f"{path} cannot be written: {reason}", page="output") from None
-    say(f"{path} is written. Next: python -m runtime check --config {path}")
+    say(f"{path} is written. Next: {program()} check --config {path}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -9,6 +10,8 @@ import pytest
 
 from actors import Agent, Workflow
 from protocol.errors import ConfigError
+from runtime import ActorSystem, Config
+from runtime.fake_script import Script
 from runtime.fake_server import FakeServer
 from runtime.own_class import load, see_current_directory
 from tests.runtime.command import config, environment, troupe
@@ -156,3 +159,22 @@ def test_it_runs_as_well_in_a_program_of_another_folder(home, tmp_path_factory):
             command, cwd=home, env=environment(home), capture_output=True, text=True, timeout=60, check=False
         )
     assert (done.returncode, done.stdout, done.stderr) == (0, "auf Deutsch: Hello\n", "")
+
+
+@pytest.mark.slow
+def test_a_role_of_other_words_needs_no_code(home):
+    role = '[roles.translator]\nagent = "actors:Coder"\nsystem_prompt = "Übersetze."\nprompt = "Auf Deutsch: {task}"\n'
+    with FakeServer(Script(record=True)) as server:
+        (home / "team.toml").write_text(config(server.url, role))
+        with ActorSystem(Config.load(home / "team.toml")) as system:
+            assert system.submit("Hello", to="translator").result(timeout=20).success
+        (body,) = map(json.loads, server.bodies())
+    assert [turn["content"] for turn in body["messages"]] == ["Übersetze.", "Auf Deutsch: Hello"]
+
+
+@pytest.mark.parametrize("path", ["actors:Coder", "actors.coder:Coder"])
+def test_the_templates_of_such_a_role_may_use_what_our_agent_fills_in(path):
+    text = f'[roles.translator]\nagent = "{path}"\nprompt = "Auf Deutsch: {{draft}}"\n'
+    with pytest.raises(ConfigError, match=r"unknown variable \{draft\}; allowed are \{task\} \{subtask\} ") as caught:
+        Config.parse(text.encode(), "t.toml")
+    assert caught.value.page == "template"

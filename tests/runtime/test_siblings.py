@@ -99,3 +99,12 @@ def test_the_installed_command_starts_ours_also_where_another_runtime_is(tmp_pat
     done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("usage: ")
+
+
+@pytest.mark.slow
+def test_the_installed_command_calls_itself_by_its_name(tmp_path):
+    (tmp_path / "troupe").write_text(SCRIPT)
+    command = [sys.executable, str(tmp_path / "troupe"), "init"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    assert done.stderr == "team.toml is written. Next: troupe check --config team.toml\n"
