@@ -36,6 +36,7 @@ from runtime.config_check import NAME
 from runtime.line import ProviderLine
 from runtime.logs import get_logger, keep_out
 from runtime.own_class import load
+from runtime.prices import prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +55,6 @@ BUILT_IN: dict[str, type[Agent]] = {
     AgentRole.CODER: Coder,
     AgentRole.REVIEWER: Reviewer,
 }
-NANO_PER_TOKEN = 1000.0
-"""Nano-dollars a token of one dollar a million tokens."""
 MOST_DOLLARS = 1e9
 """The largest budget."""
 MOST_CALLERS = 64
@@ -224,16 +223,12 @@ def _bounded(workflow: Workflow, max_parallel: int) -> Workflow:
 # --- models and the ways to them
 
 
-def _nano(dollars: float | None) -> float | None:
-    """Return the price of a million tokens in dollars as nano-dollars a token."""
-    return None if dollars is None else dollars * NANO_PER_TOKEN
-
-
 class Models:
     """The providers of a system: keys, lines, the embedded model. Opened at the start, closed at the end."""
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._prices = prices(config)
         self._keys: dict[str, Secret | None] = {}
         self._urls: dict[str, str] = {}
         self._lines: dict[str, Line] = {}
@@ -304,10 +299,7 @@ class Models:
                 name=model.name,
                 tier=model.tier,
                 context=model.context,
-                price_in=_nano(None if model.price is None else model.price.input),
-                price_out=_nano(None if model.price is None else model.price.output),
-                price_cached=_nano(None if model.price is None else model.price.cached),
-                price_written=_nano(None if model.price is None else model.price.written),
+                prices=self._prices.get(key),
                 output=self._profile(model.provider).output,
             )
             for key, model in sorted(self._config.model.items(), key=lambda item: -item[1].tier)
@@ -316,7 +308,7 @@ class Models:
     def _providers(self) -> dict[str, ProviderInfo]:
         """Return the providers; a model with limits of its own is a domain of its own, with its own callers."""
         models, table = self._config.model, self._config.limits
-        priced = {model.provider for model in models.values() if model.price is not None}
+        priced = {models[key].provider for key in self._prices}
         narrowed = {key: f"{model.provider}/{model.name}" for key, model in models.items()}
         return {
             provider: ProviderInfo(

@@ -12,6 +12,7 @@ from protocol.errors import ConfigError
 from runtime import assembly, findings
 from runtime.findings import NO_MODEL, Finding, gaps
 from runtime.online import Learned, ask_all
+from runtime.prices import NANO_PER_TOKEN, prices
 from runtime.terminal import complain, print_out
 
 if TYPE_CHECKING:
@@ -120,12 +121,13 @@ def report(config: Config) -> Iterator[str]:
     for name, provider in config.provider.items():
         key = f"key from {provider.api_key_env}" if provider.api_key_env else "no key"
         yield f"provider {name}: {provider.kind}, {provider.base_url or 'in a child process'}, {key}"
+    known = prices(config)
     for name, model in config.model.items():
-        price = (
-            "no price"
-            if model.price is None
-            else f"{model.price.input:g}/{model.price.output:g} USD per million tokens"
-        )
+        price = "no price"
+        if name in known:
+            source = " (genai-prices)" if model.price is None else ""
+            rates = (known[name][0].input, known[name][0].output)
+            price = "/".join(f"{rate / NANO_PER_TOKEN:g}" for rate in rates) + f" USD per million tokens{source}"
         yield f"model {name}: {model.name} at {model.provider}, tier {model.tier}, {price}"
     if config.budget.usd is not None:
         yield f"budget: {config.budget.usd:g} USD in all"

@@ -118,8 +118,10 @@ NOTES = """
 - `[limits."<provider>/<model's name>"]` narrows the limits of a provider to one model; what it does not say is taken
   from the provider's.
 - A budget reserves the most that a call can cost: the bytes of its prompt and `max_tokens` at the model's dearest
-  price. A model without `price` is not called while a budget is set; `price.cached` and `price.written` are for input
-  read from a prompt cache and written to one, `input` where they are not given.
+  price. `price.cached` and `price.written` are for input read from a prompt cache and written to one, `input` where
+  they are not given. Where `price` is not given, `genai-prices` is asked if it is installed
+  (`pip install 'troupe[prices]'`): offline, by `base_url` and the model's name, with what it knows of dearer long
+  calls. A model whose price nobody knows is not called while a budget is set, and its cost is `null`, never 0.
 - `requests_per_day` counts in any 24 hours, and may be used up at once.
 - Priorities are `high` (0, the most urgent), `normal` (1) and `low` (2). 0 is the most urgent in the guide, too.
 - `roles.<name>.agent` and `team.workflow` name a class as `package.module:Name`: a subclass of `actors.Agent` with

@@ -15,6 +15,7 @@ from actors.agent import Agent
 from actors.workflow import Workflow
 from protocol.domain import RATES, Domain
 from protocol.errors import ConfigError
+from protocol.ledger import NANO
 from protocol.roles import AgentRole
 from runtime import assembly, learnt
 from runtime.config import Config, from_tables, read_key
@@ -23,6 +24,7 @@ from runtime.config_check import merged
 from runtime.defaults import ANY_VARIABLE
 from runtime.executing import Executing
 from runtime.own_class import load
+from runtime.prices import prices
 from runtime.tables import LARGEST_FILE, Wrong, faults, joined, mended, one_line, parsed
 
 if TYPE_CHECKING:
@@ -160,21 +162,23 @@ def candidates(config: Config, role: Role) -> dict[str, Model]:
 def gaps(config: Config) -> Iterator[str]:
     """Yield which models a budget leaves out, a line each."""
     if config.budget.usd is not None:
-        for name, model in config.model.items():
-            if model.price is None:
+        known = prices(config)
+        for name in config.model:
+            if name not in known:
                 yield f"{joined('model', name)} has no price: its calls are refused while budget.usd is set"
 
 
 def _prices(config: Config) -> Iterator[Finding]:
     if config.budget.usd is None:
         return
+    known = prices(config)
     stranded = [
         name
         for name, role in config.roles.items()
-        if (models := candidates(config, role)) and all(model.price is None for model in models.values())
+        if (models := candidates(config, role)) and known.keys().isdisjoint(models)
     ]
-    for name, model in config.model.items():
-        if model.price is None:
+    for name in config.model:
+        if name not in known:
             theirs = [role for role in stranded if name in candidates(config, config.roles[role])]
             who = f", and roles {', '.join(theirs)} have no other" if theirs else ""
             yield Finding(
@@ -213,16 +217,18 @@ def _limits(config: Config) -> Iterator[Finding]:
 
 def _sizes(config: Config) -> Iterator[Finding]:
     """Compare the most that one call reserves with the budget and with the model's window."""
+    budget = config.budget.usd
+    known = {} if budget is None else prices(config)
     for name, role, key, model in _calls(config):
         where, alone = joined("roles", name) + ".max_tokens", len(candidates(config, role)) == 1
         level: Literal["error", "warning"] = "error" if alone else "warning"
         if model.context is not None and role.max_tokens >= model.context:
             text = f"{role.max_tokens} leaves no room for a prompt in the window of model {key} ({model.context})"
             yield Finding(level=level, where=where, what=text, do="lower it", page="context_length")
-        if config.budget.usd is not None and model.price is not None:
-            least = role.max_tokens * model.price.output / 1e6
-            if least > config.budget.usd:
-                text = f"a call at model {key} reserves ${least:g} for it, and budget.usd is ${config.budget.usd:g}"
+        if budget is not None and key in known:
+            least = known[key][0].most(1, role.max_tokens) / NANO
+            if least > budget:
+                text = f"a call at model {key} reserves ${least:g} for it, and budget.usd is ${budget:g}"
                 yield Finding(level=level, where=where, what=text, do="lower it, or raise the budget", page="budget")
 
 

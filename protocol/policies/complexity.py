@@ -26,6 +26,8 @@ START: Final = 0.3
 """The score of a task without any mark."""
 MOST_READ: Final = 4000
 """Characters of a task that are looked at before what is pasted is cut out."""
+LONGEST_REMEMBERED: Final = 4096
+"""Characters of the longest task whose score is remembered: planner, coder and reviewer ask for the same one."""
 MOST_ASKED: Final = 1000
 """Characters of the request that are scored; of a longer one the end counts as well, where its question stands."""
 
@@ -237,7 +239,11 @@ class Complexity(Struct, frozen=True, kw_only=True):
 
 
 def estimate(task: str, hints: Hints | None = None) -> Complexity:
-    """Score *task*: pure, and well under a millisecond for a page of text."""
+    """Score *task*, in well under a millisecond for a page of text. What was asked lately is remembered."""
+    return _remembered(task, hints) if len(task) <= LONGEST_REMEMBERED else _estimate(task, hints)
+
+
+def _estimate(task: str, hints: Hints | None) -> Complexity:
     request = _request(task)
     parts = _parts(request)
     found = [*_words(request), *_phrases(request), *_shape(request, parts), *_known(hints or Hints())]
@@ -247,6 +253,9 @@ def estimate(task: str, hints: Hints | None = None) -> Complexity:
         score = (max(0.0, min(1.0, score)) + hints.stated) / 2
         found.append((0.0, f"the planner says {hints.stated:.1f}"))
     return Complexity(score=max(0.0, min(1.0, score)), reasons=tuple(reason for _, reason in found), parts=parts)
+
+
+_remembered = lru_cache(maxsize=1024)(_estimate)
 
 
 def choose_role(task: str, roles: tuple[str, ...]) -> str | None:

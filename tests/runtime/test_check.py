@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime import Config
+from runtime.check import report
 from runtime.config import Role
 from runtime.fake_script import Script
 from runtime.fake_server import FakeServer
@@ -225,7 +226,7 @@ def test_a_role_that_is_bound_to_a_model_without_a_price_is_an_error(tmp_path):
     assert found(tmp_path, f"{text}{SECOND}[budget]\nusd = 5.0") == [("error", "model.m")]
 
 
-@pytest.mark.parametrize(("usd", "level"), [(0.4097, None), (0.4096, None), (0.4095, "error")])
+@pytest.mark.parametrize(("usd", "level"), [(0.4097, None), (0.409601, None), (0.4096, "error")])
 def test_a_budget_below_what_one_call_reserves_is_an_error(tmp_path, usd, level):
     text = priced("price = { input = 1.0, output = 100.0 }", f"[budget]\nusd = {usd}")
     roles = ["orchestrator", "coder", "reviewer"] if level else []
@@ -324,3 +325,13 @@ def test_of_one_key_the_first_error_alone_is_told_and_no_warning_beside_it(tmp_p
     assert finding == Finding(where="roles.x.agent", what="expected a class as 'package.module:Name'")
     unused = BASE.replace("timeout = 5.0", 'timeout = 5.0\nmodel = "m"') + SECOND.replace("dear", "'x y'")
     assert found(tmp_path, unused) == [("error", 'model."x y"')]
+
+
+@SLOW
+def test_a_price_that_nobody_configured_is_looked_up():
+    pytest.importorskip("genai_prices")
+    provider = '[provider.main]\nbase_url = "https://api.openai.com/v1"\n'
+    text = f'{provider}[model.m]\nprovider = "main"\nname = "gpt-4o"\n[budget]\nusd = 5.0'
+    config = Config.parse(text.encode(), "t.toml")
+    assert [each for each in findings(config) if each.page == "budget"] == []
+    assert "model m: gpt-4o at main, tier 2, 2.5/10 USD per million tokens (genai-prices)" in list(report(config))
