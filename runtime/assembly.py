@@ -6,7 +6,6 @@ Everything here is wiring: no decision, no state beyond what was opened and must
 from __future__ import annotations
 
 from decimal import ROUND_FLOOR, Decimal
-from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,7 @@ from runtime.config import read_key
 from runtime.config_check import NAME
 from runtime.line import ProviderLine
 from runtime.logs import get_logger, keep_out
+from runtime.own_class import load
 from runtime.prices import prices
 
 if TYPE_CHECKING:
@@ -220,18 +220,6 @@ def _bounded(workflow: Workflow, max_parallel: int) -> Workflow:
     return workflow
 
 
-def load(path: str, base: type[Any], key: str) -> Any:
-    """Import ``pkg.module:Name``, which must be a subclass of *base*."""
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key} = {path!r} cannot be loaded: {error}") from None
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"{key} = {path!r} is no subclass of {base.__module__}.{base.__qualname__}")
-    return found
-
-
 # --- models and the ways to them
 
 
@@ -255,7 +243,8 @@ class Models:
         """
         for name, provider in self._config.provider.items():
             if provider.kind == "anthropic":
-                raise ConfigError(f"provider.{name}.kind = 'anthropic' is not built yet in this version")
+                text = f"provider.{name}.kind = 'anthropic' is not built yet in this version"
+                raise ConfigError(text, page="not_built")
             key = read_key(provider)
             if key is not None:
                 keep_out(key.reveal())

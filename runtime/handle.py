@@ -109,5 +109,5 @@ class Handle:
         if self.done():
             return False
         if os.getpid() != self._pid:
-            raise TroupeError(FORKED)
+            raise TroupeError(FORKED, page="system")
         return True

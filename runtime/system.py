@@ -276,9 +276,9 @@ class ActorSystem:
 
     def _check(self) -> None:
         if self._started and os.getpid() != self._pid:
-            raise TroupeError(FORKED)
+            raise TroupeError(FORKED, page="system")
         if self._refusal:
-            raise TroupeError(self._refusal)
+            raise TroupeError(self._refusal, page="system")
 
     def _cast(self, role: str, specs: tuple[ActorSpec, ...]) -> None:
         refusal = self._ask(ids.SUPERVISOR, Register(role=role, specs=specs))
@@ -290,7 +290,7 @@ class ActorSystem:
         try:
             return self.directory.mailboxes[address].actor.actor_ref.ask(message, timeout=EDGE_TIMEOUT)  # type: ignore[union-attr]
         except (KeyError, AttributeError, pykka.ActorDeadError, pykka.Timeout) as error:
-            raise TroupeError(f"the system does not answer: {in_words(error)}") from None
+            raise TroupeError(f"the system does not answer: {in_words(error)}", page="system") from None
 
     def _tell_desk(self, message: Any) -> None:
         """Pass on what is said outside; what the desk cannot take any more comes back as a dead letter."""

@@ -53,6 +53,12 @@ def test_every_file_of_the_packages_is_in_it(names: set[str]):
     assert {name for name in names if ".dist-info/" not in name} == there
 
 
+def test_it_brings_the_command(wheel: Path, names: set[str]):
+    (entry_points,) = (name for name in names if name.endswith("dist-info/entry_points.txt"))
+    with ZipFile(wheel) as archive:
+        assert "troupe = runtime.__main__:script" in archive.read(entry_points).decode().splitlines()
+
+
 def test_the_licence_travels_with_it(names: set[str]):
     assert [name for name in names if name.endswith("dist-info/licenses/LICENSE")]
 
