@@ -68,7 +68,9 @@ class ActorSystem:
     """
 
     def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Config()
+        self.config = Config() if config is None else config
+        if not isinstance(self.config, Config):
+            raise ConfigError(f"a system takes a Config, not {config!r}: Config.load(path) reads a file")
         self._pid = os.getpid()
         self._started = self._stopped = False
         self._refusal = "the system is not running: use it in a with block, or call start() first"
@@ -244,10 +246,10 @@ class ActorSystem:
         """
         self._check()
         start = StartRun(
-            run=assembly.correlation_id(correlation_id or f"run-{secrets.token_hex(6)}"),
+            run=assembly.correlation_id(f"run-{secrets.token_hex(6)}" if correlation_id is None else correlation_id),
             task=assembly.task(task),
             workflow=self._workflow_name(workflow, to),
-            to=to,
+            to=to if to is None else assembly.words("to", to),
             priority=assembly.priority(priority),
             flow=assembly.flow(flow),
             timeout=assembly.timeout(timeout),

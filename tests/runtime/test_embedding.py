@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from actors import Agent, Workflow
 from protocol import AgentMessage, ConfigError, ErrorKind, TaskFailed, TroupeError, ids
+from runtime import ActorSystem
 from runtime.channel import Channel
 from runtime.fake_script import Script
 from runtime.fake_server import FakeServer
@@ -147,10 +148,21 @@ def test_an_agent_whose_constructor_raises_is_refused_and_the_system_goes_on(sys
     assert system.submit("Hi?").result(10).success
 
 
+class Nameless(Agent):
+    """An agent that plays no role yet."""
+
+
+def test_a_path_is_no_configuration():
+    with pytest.raises(ConfigError, match=r"not 'team\.toml': Config\.load\(path\) reads a file"):
+        ActorSystem("team.toml")
+
+
 @pytest.mark.parametrize(
     ("agent", "options", "said"),
     [
         (Workflow, {}, "subclass of actors.Agent"),
+        (Mirror(), {}, "subclass of actors.Agent"),
+        (Nameless, {}, "not ''; set Nameless.role or pass role="),
         (Mirror, {"role": "Not a name"}, "role's name"),
         (Mirror, {"instances": 0}, "1 instance or more"),
         (Mirror, {"role": "coder"}, "'coder' is played already"),
