@@ -64,16 +64,23 @@ MOST_CALLERS = 64
 # --- doors: what comes in from outside is checked here
 
 
+def words(what: str, value: object) -> str:
+    """Return *value* when it is text; a number, say the primary key of a row, is refused in words."""
+    if not isinstance(value, str):
+        raise TroupeError(f"{what} is text, not {value!r}: {what} = str(...)")
+    return value
+
+
 def correlation_id(text: str) -> str:
     """Return *text* when it may name a run; raises ``TroupeError`` otherwise."""
-    if not ids.is_correlation_id(text):
+    if not ids.is_correlation_id(words("correlation_id", text)):
         raise TroupeError(f"a correlation id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {text[:80]!r}")
     return text
 
 
 def task(text: str) -> str:
     """Return *text* when it can be sent anywhere; raises ``TroupeError`` otherwise."""
-    if not text.strip():
+    if not words("task", text).strip():
         raise TroupeError("the task is empty")
     try:
         text.encode()
@@ -103,7 +110,7 @@ def priority(name: str) -> int:
 
 def flow(name: str) -> str:
     """Return *name* when it may name a flow; empty: the run is a flow of its own."""
-    if name and not NAME.fullmatch(name):
+    if words("flow", name) and not NAME.fullmatch(name):
         raise TroupeError(f"a flow is 1 to 64 characters of A-Z a-z 0-9 _ . -, not {name[:80]!r}")
     return name
 
@@ -119,8 +126,12 @@ def money(usd: float | None) -> int | None:
 
 def timeout(seconds: float | None) -> float | None:
     """Return *seconds* when they are None or a positive number."""
-    if seconds is not None and not (isfinite(seconds) and seconds > 0.0):
-        raise TroupeError(f"a timeout is a number of seconds above 0, not {seconds}")
+    try:
+        fits = seconds is None or (isfinite(seconds) and seconds > 0.0)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise TroupeError(f"a timeout is a number of seconds above 0, not {seconds!r}")
     return seconds
 
 
@@ -186,11 +197,15 @@ def agents(config: Config) -> dict[str, tuple[ActorSpec, ...]]:
 
 def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -> tuple[str, tuple[ActorSpec, ...]]:
     """Return the role's name and the specs of its *instances*. Raises ``ConfigError`` for what cannot be."""
-    if not issubclass(agent, Agent):
+    given: object = agent
+    if not (isinstance(given, type) and issubclass(given, Agent)):
         raise ConfigError(f"register takes a subclass of actors.Agent, not {agent!r}")
     name = str(role or agent.role)
     if not ids.ROLE_NAME.fullmatch(name):
-        raise ConfigError(f"a role's name is 1 to 32 characters of a-z 0-9 _ - and begins with a letter, not {name!r}")
+        hint = "" if name else f"; set {agent.__name__}.role or pass role="
+        raise ConfigError(
+            f"a role's name is 1 to 32 characters of a-z 0-9 _ - and begins with a letter, not {name!r}{hint}"
+        )
     if instances < 1:
         raise ConfigError(f"a role needs 1 instance or more, not {instances}")
     how = settings(config, name) if name in config.roles else None

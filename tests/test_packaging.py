@@ -110,6 +110,18 @@ def test_the_examples_of_tests_pass_where_only_the_wheel_and_pytest_are_installe
     assert "5 passed" in done.stdout, done.stdout + done.stderr
 
 
+def test_the_agent_of_the_page_passes_its_test_and_runs_there_too(empty: Path, tmp_path: Path):
+    for name in ("translator.py", "test_translator.py"):
+        copy2(ROOT / "examples" / name, tmp_path)
+    for command, said in (
+        (("-m", "pytest", "-p", "no:cacheprovider"), "1 passed"),
+        (("translator.py",), "Good morning"),
+    ):
+        run = [str(empty), "-W", "error", *command]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert said in done.stdout, done.stdout + done.stderr
+
+
 def test_in_that_environment_is_nothing_else(empty: Path):
     code = "from importlib.metadata import distributions; print(*sorted(d.name.lower() for d in distributions()))"
     done = subprocess.run([str(empty), "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True)
