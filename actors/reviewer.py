@@ -45,7 +45,7 @@ class Reviewer(Agent):
         if brief.facts:
             prompt += f"\n\nIt was run in a sandbox: {brief.facts}."
         asked = own_words(brief.subtask, brief.task) or brief.subtask
-        occasion = Occasion(complexity=estimate(asked).score)
+        occasion = Occasion(complexity=estimate(asked).score, round=brief.round)
         if not self.settings.rubric:
             return await self.chat(prompt, returns=Review, reader=read_verdict, occasion=occasion)
         rubric = await self.chat(prompt + ITEMS, returns=Rubric, reader=as_rubric, occasion=occasion)

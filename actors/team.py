@@ -23,8 +23,9 @@ from protocol.policies.complexity import estimate
 from protocol.policies.composition import compose
 from protocol.policies.facts_gate import failures, in_words, proven, reached, shorten
 from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
-from protocol.policies.planning import own_words, tidy
+from protocol.policies.planning import Planner, own_words, tidy
 from protocol.policies.progress_guard import Advice, Output, Patience, ProgressGuard, Reaction
+from protocol.policies.token_estimate import estimate as tokens_of
 from protocol.roles import AgentRole
 from protocol.signals import Graded
 
@@ -40,7 +41,8 @@ REPEATS = (Stop.CYCLE, Stop.SAME_CRITIQUE)
 class TeamRules(Struct, frozen=True, kw_only=True):
     """How a team works together; the ``[team]`` table of the configuration.
 
-    ``budget_usd`` is what the run may spend, ``ladder`` whether there is a stronger model to turn to.
+    ``budget_usd`` is what the run may spend, ``ladder`` whether there is a stronger model to turn to, ``planner`` what
+    a plan costs.
     """
 
     plan: str = "auto"
@@ -55,6 +57,7 @@ class TeamRules(Struct, frozen=True, kw_only=True):
     judge_noise: float = 2.5
     budget_usd: float | None = None
     ladder: bool = False
+    planner: Planner = Planner()
 
     def judging(self) -> Rules:
         """Return the rules that end a feedback loop."""
@@ -115,6 +118,7 @@ class TeamWorkflow(Workflow):
         self.max_parallel = self.rules.max_parallel
         self.drafts: list[Draft] = []
         self.note = ""
+        self.spared: int | None = 0
         self._run_began = 0.0
 
     async def run(self, task: str) -> Outcome:
@@ -134,6 +138,8 @@ class TeamWorkflow(Workflow):
         """Return the subtasks; the whole task as the only one when no plan is wanted, or none could be had."""
         complexity = estimate(task)
         if self.rules.plan == "never" or (self.rules.plan == "auto" and not complexity.worth_a_plan):
+            if self.rules.plan == "auto":
+                self.spared = self.rules.planner.spared(tokens_of(task))
             self.report("plan.skipped", score=complexity.score, reasons=complexity.reasons)
             return (task,)
         most = self.rules.max_subtasks if self.rules.fan_out == "max" else complexity.fan_out(self.rules.max_subtasks)
@@ -336,6 +342,7 @@ class TeamWorkflow(Workflow):
             accepted=tuple(draft.accepted_as() for draft in self.drafts),
             error=error,
             error_kind=open_[0].kind or ErrorKind.INTERNAL if open_ else None,
+            planning=self.spared,
         )
 
     def compose(self) -> str:

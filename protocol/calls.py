@@ -121,6 +121,7 @@ class Call:
         "amount",
         "attempts",
         "bad_responses",
+        "beside",
         "call",
         "circuit",
         "counts",
@@ -145,10 +146,20 @@ class Call:
     amount: Amount
     request: ChatRequest
 
-    def __init__(self, call: ChatCall, model: ModelInfo, pool: CallerPool, circuit: Circuit, why: str = "") -> None:
+    def __init__(
+        self,
+        call: ChatCall,
+        model: ModelInfo,
+        pool: CallerPool,
+        circuit: Circuit,
+        *,
+        why: str = "",
+        beside: ModelInfo | None = None,
+    ) -> None:
         self.call = call
         self.model = model
         self.why = why
+        self.beside = beside  # the strongest model, where this one was chosen
         self.pool = pool
         self.circuit = circuit
         self.stage: Stage = "new"
@@ -259,15 +270,29 @@ def used(flight: Flight, result: Result, outcome: Outcome, estimate: Estimate) -
     return spent(flight, estimate) if outcome is Outcome.AMBIGUOUS else None
 
 
+def inherited(state: Call, call: ChatCall, why: str, since: float, now: float) -> Call:
+    """Return a call that takes over the flight of *state*, with its attempt; it has waited *since* then."""
+    heir = Call(call, state.model, state.pool, state.circuit, why=why, beside=state.beside)
+    heir.acquire, heir.amount, heir.request = state.acquire, state.amount, state.request
+    heir.dialect, heir.number, heir.estimate, heir.stage = state.dialect, state.number, state.estimate, state.stage
+    heir.since, heir.queued = now, now - since
+    heir.attempts = min(1, state.attempts)
+    state.attempts -= heir.attempts
+    return heir
+
+
 def result_of(state: Call, reply: ChatReply | None, failure: CallFailure | None) -> ChatResult:
     """Return how a call has ended, with the sums over its attempts."""
+    cost = state.model.cost(state.usage) if state.attempts else 0
+    beside = None if state.beside is None else state.beside.cost(state.usage)
     return ChatResult(
         reply=reply,
         failure=failure,
         model=state.model.key,
         why_model=state.why or None,
         usage=state.usage,
-        cost=state.model.cost(state.usage) if state.attempts else 0,
+        cost=cost,
+        saved_by_routing=0 if state.beside is None else None if cost is None or beside is None else beside - cost,
         attempts=state.attempts,
         execution_time_ms=state.execution_ms,
         queue_time_ms=state.queued * 1000.0,
