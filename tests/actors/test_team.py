@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from actors import Coder, Orchestrator, Reviewer, TeamWorkflow
 from actors.team import TeamRules
 from actors.testing import ActorTestKit, ModelInfo, ScriptedModel, bad_request, reply
-from protocol import ErrorKind
+from protocol import ErrorKind, ids
 from protocol.chat import CallFailure, ChatReply
 from protocol.plan import Brief, Check, Plan, Review, Rubric
 from protocol.policies.planning import Planner
 from protocol.roles import RoleSettings
+from protocol.signals import StartRun
 
 TASK = "Implement an async HTTP client with retries"
 GOOD, BAD = Review(score=9, approved=True), Review(issues=("too short",), score=3, approved=False)
@@ -398,6 +400,42 @@ def test_a_resumed_run_does_not_tell_again_what_became_of_a_draft():
     kit.restart(f"workflow/{id_}")
     assert kit.result(id_).success
     assert kit.sequence(1000).count(" Graded") == 2
+
+
+def test_what_went_wrong_in_an_earlier_round_is_not_said_of_a_draft_that_was_accepted():
+    kit = kit_with(reviewer=["what?", "what?", GOOD], coder=["one", "another"])
+    result = run(kit, "Say hello", stop_rules="rounds", progress_guard="off")
+    assert (result.accepted[0].accepted, result.accepted[0].rounds, result.accepted[0].note) == (True, 1, "")
+
+
+@pytest.mark.parametrize(("max_cost", "note"), [(8000, ""), (7000, "kept as the best: dear")])
+def test_the_runs_own_budget_ends_rounds_as_the_systems_does(max_cost, note):
+    free_to_read = ModelInfo(key="auto", provider="main", name="m", price_in=0.0, price_out=1000.0)
+    two = reply("a draft", input_tokens=1, output_tokens=2)
+    read = {
+        "coder": two,
+        "reviewer": [reply(msgspec.json.encode(r).decode(), input_tokens=1, output_tokens=2) for r in (BAD, GOOD)],
+    }
+    kit = ActorTestKit(read, models=(free_to_read,))
+    for agent in (Coder, Reviewer):
+        kit.register(agent, settings=replace(agent.settings, max_tokens=2))
+    kit.rig.workflows["team"] = lambda start: TeamWorkflow(start, TeamRules(progress_guard="off", stop_rules="auto"))
+    kit.tell(ids.SUPERVISOR, StartRun(run="r", task="Hi?", workflow="team", max_cost=max_cost, reply_to=ids.DESK))
+    assert kit.result("r").accepted[0].note == note
+
+
+WITH_TESTS = f"{LARGE}:\n```python\ndef test_it():\n    assert True\n```"
+
+
+def test_a_subtask_that_brings_tests_is_not_taken_apart():
+    kit = kit_with(orchestrator=Plan(subtasks=(WITH_TESTS, "a")))
+    assert [a.subtask for a in run(kit, plan="always").accepted] == [WITH_TESTS, "a"]
+
+
+def test_no_more_is_taken_apart_than_there_is_room_for():
+    plans = [Plan(subtasks=("a", f"One {LARGE}", f"Two {LARGE}")), *[Plan(subtasks=("x", "y"))] * 2]
+    accepted = run(kit_with(orchestrator=plans), plan="always", max_subtasks=4).accepted
+    assert [a.subtask for a in accepted] == ["a", "x", "y", f"Two {LARGE}"]
 
 
 # --- what it costs
