@@ -428,7 +428,7 @@ WITH_TESTS = f"{LARGE}:\n```python\ndef test_it():\n    assert True\n```"
 
 
 def test_a_subtask_that_brings_tests_is_not_taken_apart():
-    kit = kit_with(orchestrator=Plan(subtasks=(WITH_TESTS, "a")))
+    kit = kit_with(orchestrator=[Plan(subtasks=(WITH_TESTS, "a")), Plan(subtasks=("x", "y"))])
     assert [a.subtask for a in run(kit, plan="always").accepted] == [WITH_TESTS, "a"]
 
 
