@@ -41,6 +41,7 @@ class Coder(Agent):
             tried=brief.tried,
             stronger=brief.stronger,
             round=brief.round,
+            checked=bool(brief.tests),
         )
         reply = await self.chat(self.prompt(brief), occasion=occasion)
         return reply.text

@@ -154,6 +154,7 @@ class TeamWorkflow(Workflow):
     async def build(self, task: str, draft: Draft) -> None:
         """Write, run, review and revise one subtask until it is accepted, or another round is not worth it."""
         tests = given_tests(draft.subtask) or (given_tests(task) if len(self.drafts) == 1 else "")
+        tests = tests if self.running.on else ""
         brief: Brief | None = Brief(task=task, subtask=draft.subtask, rounds=self.rules.max_rounds + 1, tests=tests)
         guard = ProgressGuard(alike, Patience(noise=self.rules.judge_noise), stronger=self.rules.ladder)
         while brief is not None:
@@ -221,6 +222,7 @@ class TeamWorkflow(Workflow):
             issues=len(last.issues),
             why=judgement.why,
             checks=by_aspect(review),
+            found="" if draft.checked[-1] is None else in_words(draft.checked[-1]),
             error=draft.note or None,
         )
         return self._next(brief, draft, advice, written.model) if judgement.next is Next.REVISE else None

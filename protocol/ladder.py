@@ -126,6 +126,7 @@ def job_of(call: ChatCall, money: int | None = None, patience: float = PATIENCE)
         stronger=occasion.stronger,
         last=occasion.last,
         reviewed=occasion.rounds > 0,
+        checked=occasion.checked,
         rounds=occasion.rounds,
         money=money,
         patience=patience,

@@ -12,6 +12,7 @@ from actors.testing import ActorTestKit, ScriptedModel
 from protocol import AgentRole, ErrorKind
 from protocol.chat import CallFailure
 from protocol.facts import Checked, Ending, Facts, Job, Ran, TestOutcome
+from protocol.models import ModelInfo
 from protocol.plan import Plan, Review
 
 GOOD = Review(score=9, approved=True)
@@ -288,3 +289,20 @@ def test_a_reviewer_is_not_told_that_what_was_not_run_was_run():
     kit = stage(Bench(ending=Ending.NO_SANDBOX, reason="namespaces are forbidden"))
     run(kit)
     assert "sandbox" not in asked(kit, "reviewer")[0]
+
+
+def test_a_draft_that_given_tests_will_judge_may_start_on_a_cheaper_model_where_drafts_are_run():
+    models = tuple(
+        ModelInfo(key=key, provider="main", name=key, tier=tier, price_in=price, price_out=price)
+        for key, tier, price in (("cheap", 1, 50.0), ("strong", 3, 1000.0))
+    )
+
+    def of(running: Running) -> bool:
+        kit = ActorTestKit(ScriptedModel({"coder": RIGHT, "reviewer": GOOD}), models=models)
+        for agent in (Coder, Reviewer):
+            kit.register(agent)
+        kit.spawn(Executor, "executor/0")
+        run(kit, GIVEN, plan="never", running=running)
+        return kit.model.calls[0].asked.occasion.checked
+
+    assert [of(Running(on=True)), of(Running())] == [True, False]

@@ -69,6 +69,11 @@ def test_how_models_stand_and_what_money_is_left_are_plain_values():
     assert ladder().pick(call("Build a shop", complexity=1.0), money=1_000_000).model is MODELS["cheap"]
 
 
+def test_what_tests_will_judge_may_start_cheaper():
+    assert ladder().pick(call(complexity=0.55)).model is MODELS["strong"]
+    assert ladder().pick(call(complexity=0.55, checked=True)).model is MODELS["cheap"]
+
+
 def test_the_job_says_what_the_call_needs():
     job = job_of(call(schema=OutputSchema(name="x", schema=b"{}"), last="cheap"), money=5.0)
     assert (job.schema, job.last, job.money, job.output_tokens, job.reviewed) == (True, "cheap", 5.0, 1000, True)
