@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from actors import Agent, Workflow
@@ -94,6 +96,41 @@ def test_whoever_crashes_or_gives_up_every_other_asker_is_answered_once(seed):
     assert served(stage).count("") == 1
     assert (stage.in_flight(), stage.collapsed) == (0, [])
     assert not stage.directory.mailboxes[ids.GATEWAY].held
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(60))
+def test_through_crashes_cancels_and_deadlines_everybody_is_answered_once_and_nothing_is_left(seed):
+    dice = Random(seed)
+    stage = CallStage(Provider(latency=3.0), seed=seed, concurrency=dice.choice([1, 2]), callers=2)
+    asked, cancelled = [], set()
+    for n in range(12):
+        step = f"run{n}/0"
+        asked.append(step)
+        stage.call(
+            step,
+            messages=(ChatMessage(role="user", content=dice.choice("ab")),),
+            coalesce=dice.random() < 0.8,
+            cache_seconds=dice.choice([0.0, 0.0, 6.0]),
+            priority=dice.choice([0, 1, 2]),
+            deadline=dice.choice([None, None, stage.now + 4.0, stage.now + 30.0]),
+        )
+        stage.advance(dice.random() * 2.0)
+        if dice.random() < 0.25:
+            stage.crash(dice.choice([ids.LIMITER, ids.GATEWAY, *stage.provider.lines][:3]))
+        if dice.random() < 0.3:
+            step = dice.choice(asked)
+            if step not in {answer.step for answer in stage.answers}:
+                cancelled.add(step)
+                stage.tell(ids.GATEWAY, CancelStep(step=step))
+    stage.run()
+    assert sorted(answer.step for answer in stage.answers) == sorted(set(asked) - cancelled)
+    paid = [answer for answer in stage.answers if answer.payload.reply and not answer.payload.served]
+    assert len(paid) <= len(stage.provider.performed)
+    assert (stage.in_flight(), stage.collapsed) == (0, [])
+    assert not stage.directory.mailboxes[ids.GATEWAY].held
+    machine = stage.actor(ids.GATEWAY)._decide
+    assert (machine._calls, machine._sharing._led, machine._sharing._joined) == ({}, {}, {})
 
 
 # --- seen from a role

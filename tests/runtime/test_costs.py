@@ -69,11 +69,14 @@ def test_the_same_task_six_times_is_paid_six_times_or_once(tmp_path, more, calls
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("usd", "models"), [(10.0, {"strong"}), (0.5, {"cheap"})])
-def test_a_run_with_little_money_has_models_it_can_pay(usd, models):
+@pytest.mark.parametrize(
+    ("budget", "max_cost", "models"),
+    [("", 10.0, {"strong"}), ("", 0.5, {"cheap"}), ("[budget]\nusd = 0.5\n", None, {"cheap"})],
+)
+def test_a_run_with_little_money_has_models_it_can_pay(budget, max_cost, models):
     with FakeServer(Script()) as server:
-        config = configuration("[team]\nplan = 'never'\n", server.url)
+        config = configuration(f"[team]\nplan = 'never'\n{budget}", server.url)
         with ActorSystem(config) as system:
             task = "Build a shop with a database, an API, a mobile app, payments, tests and docs"
-            result = system.submit(task, max_cost=usd).result(timeout=20)
+            result = system.submit(task, max_cost=max_cost).result(timeout=20)
     assert (result.success, set(result.costs.models)) == (True, models)
