@@ -115,7 +115,7 @@ class Attempts:
         while f"{call.step}#{state.number}" in self._flights:
             state.number += 1
         domain = self._domain(state.model)
-        self._head_room.on_asked(domain, call.step, state.since)
+        self._head_room.on_asked(domain, call.step, call.priority, state.since)
         state.acquire = calls.wanted(state, f"{call.step}#{state.number}", domain, self._address)
         return AskLimiter(state.acquire)
 

@@ -97,7 +97,7 @@ class Gateway(Attempts):
             return [TellLimiter(Cancel(lease=granted.lease))]
         state.stage = "ready"
         state.queue_until(now)
-        self._head_room.on_left(self._domain(state.model), state.call.step)
+        self._head_room.on_granted(self._domain(state.model), state.call.step, now)
         state.pool.wait(state.call.step)
         return self._staff(state.pool, now)
 
@@ -216,7 +216,10 @@ class Gateway(Attempts):
         if call.model != "auto" or len(self._models) < 2:
             return self._ladder.pick(call)
         rooms = {
-            key: Room(open=self._circuit(model).lets_go(now), wait=self._head_room.wait(self._domain(model), now))
+            key: Room(
+                open=self._circuit(model).lets_go(now),
+                wait=self._head_room.wait(self._domain(model), call.priority, now),
+            )
             for key, model in self._models.items()
         }
         patience = None if call.deadline is None else call.deadline - now

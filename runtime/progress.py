@@ -110,7 +110,7 @@ class ProgressLines:
         role, content = self._asked.pop(facts["step"], ("team", ""))
         if name == "task.failed":
             return f"{role:<12} failed: {printable(str(facts.get('error')))}"
-        cut = ", cut" if facts.get("truncated") else ""
+        cut = ", cut" if facts.get("truncated") else ", without a call" if facts.get("served") else ""
         seconds = facts.get("execution_ms", 0.0) / 1000.0
         done = room.fit(
             f"{role:<12} done:   ", content, f" ({facts.get('output_tokens', 0)} tokens, {seconds:.1f} s{cut})"

@@ -307,7 +307,7 @@ class World(RuleBasedStateMachine):
         assert (self.timers, self.gateway._calls, self.gateway._flights) == ({}, {}, {})
         sharing = self.gateway._sharing
         assert (sharing._groups, sharing._led, sharing._joined) == ({}, {}, {})
-        assert not any(self.gateway._head_room._waiting.values())
+        assert len(self.gateway._head_room) == 0
         assert self.gateway._pools["p"].idle == self.gateway._pools["p"].size == len(self.idle)
 
 

@@ -38,9 +38,11 @@ def test_a_task_is_shown_at_its_begin_and_at_its_end_with_what_it_took():
     ]
 
 
-def test_a_failed_task_says_why_and_a_cut_one_that_it_was_cut():
+def test_a_failed_task_says_why_and_a_cut_one_that_it_was_cut_and_a_served_one_that_there_was_no_call():
     failed = ("task.failed", {"step": "one/0", "error": "no\nway"})
     cut = ("task.finished", {**FINISHED[1], "truncated": True})
+    served = ("task.finished", {"step": "one/0", "served": 1})
+    assert shown(STARTED, served)[1].endswith("(0 tokens, 0.0 s, without a call)")
     assert shown(STARTED, failed)[1] == "[   1.0 s] coder        failed: no way"
     assert shown(STARTED, cut)[1].endswith("(42 tokens, 1.2 s, cut)")
 
