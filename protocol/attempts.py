@@ -28,6 +28,7 @@ from protocol.calls import AbortFlight, AskLimiter, Call, Dispatch, Effect, Flig
 from protocol.chat import CallFailure, ChatReply
 from protocol.circuit import Circuits
 from protocol.domain import real_money
+from protocol.errors import ErrorKind
 from protocol.ladder import Picked
 from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
 
 GRACE = 2.0
 """Seconds that an aborted caller has to report before it counts as lost."""
+WAITED = CallFailure(
+    kind=ErrorKind.DEADLINE, message="the deadline passed while the call waited for an identical one to be answered"
+)
 
 
 class Attempts:
@@ -237,7 +241,7 @@ class Attempts:
         effects = [*self._forget(state), calls.answer(state.call, calls.result_of(state, reply, failure))]
         if reply is not None:
             self._sharing.remember(state.call, state.model, reply, now)
-        if failure is not None and failure.kind in OWN:
+        if failure is not None and (state.cut_short or failure.kind in OWN):
             return effects + self._succeed(step, now)
         for follower in self._sharing.disband(step):
             effects += self._answer(follower, now, reply=reply, failure=failure)
@@ -257,16 +261,25 @@ class Attempts:
         flight = self._flights.get(state.acquire.lease) if state.stage == "flying" else None
         if flight is None or flight.aborted:
             return [*self._withdraw(state, now), *self._succeed(state.call.step, now)]
+        late = self._dismiss_late(state.call.step, now)
         heir = self._sharing.succeed(state.call.step)
         if heir is None:
-            return self._withdraw(state, now)
+            return [*late, *self._withdraw(state, now)]
         flight.call = self._calls[heir.call.step] = calls.inherited(state, heir.call, heir.why, heir.since, now)
-        return []
+        return late
 
     def _succeed(self, step: str, now: float) -> list[Effect]:
         """Let one of those who waited for a call have its own, which the others wait for."""
+        late = self._dismiss_late(step, now)
         heir = self._sharing.succeed(step)
-        return [] if heir is None else self._begin(heir.call, Picked(heir.model, heir.why, heir.beside), now)
+        return late if heir is None else late + self._begin(heir.call, Picked(heir.model, heir.why, heir.beside), now)
+
+    def _dismiss_late(self, step: str, now: float) -> list[Effect]:
+        """Answer those whose deadline has come while they waited for a call: all at once, since they may be many."""
+        effects: list[Effect] = []
+        for follower in self._sharing.late(step, now):
+            effects += self._answer(follower, now, failure=WAITED)
+        return effects
 
     def _forget(self, state: Call) -> list[Effect]:
         self._calls.pop(state.call.step, None)

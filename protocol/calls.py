@@ -125,6 +125,7 @@ class Call:
         "call",
         "circuit",
         "counts",
+        "cut_short",
         "dialect",
         "estimate",
         "execution_ms",
@@ -168,6 +169,7 @@ class Call:
         self.attempts = self.retries = self.bad_responses = self.throttled = 0
         self.estimate = 0  # input tokens as estimated, before calibration
         self.counts = True  # whether the next flight is an attempt, and not the same one asked differently
+        self.cut_short = False  # by its deadline: there would have been another try
         self.since = self.queued = self.execution_ms = 0.0
         self.usage = Usage()
         self.last: CallFailure | None = None
@@ -316,11 +318,15 @@ def next_try(
     call, deadline = state.call, inf if state.call.deadline is None else state.call.deadline
     if retry.outcome_of(failure) is Outcome.THROTTLED:
         if now + (failure.retry_after or 0.0) >= deadline:
+            state.cut_short = True
             return failure
         state.throttled += 1
         return None if retry.waits_out(failure, state.throttled - 1, call.max_retries) else failure
     delay = backoff.delay(state.retries, roll, failure.retry_after)
-    if now + delay >= deadline or not retry.may_retry(failure, state.retries, call.max_retries, state.bad_responses):
+    if not retry.may_retry(failure, state.retries, call.max_retries, state.bad_responses):
+        return failure
+    if now + delay >= deadline:
+        state.cut_short = True
         return failure
     if budget.try_take(now) > 0.0:
         text = f"{failure.message}; not tried again, since the retries to {state.model.provider} are used up"

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import calls, ids
-from protocol.attempts import GRACE, Attempts
+from protocol.attempts import GRACE, WAITED, Attempts
 from protocol.calls import Call, Dismiss, Effect, Later, Lost, TellLimiter, Unset
 from protocol.chat import CallFailure
 from protocol.errors import ErrorKind
@@ -33,10 +33,6 @@ if TYPE_CHECKING:
     from protocol.policies.routing import Router
 
 __all__ = ["GRACE", "Gateway"]
-
-WAITED = CallFailure(
-    kind=ErrorKind.DEADLINE, message="the deadline passed while the call waited for an identical one to be answered"
-)
 
 
 class Gateway(Attempts):

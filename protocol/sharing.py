@@ -7,8 +7,8 @@ for whom, how urgently and until when plays no part.
 - Of identical calls in flight the first *leads*: it has the lease, the attempts, the costs. The others *follow*: they
   hold nothing, wait until their own deadlines, and get its answer; it cost them nothing, and says so.
 - What fails a leader fails its followers, since theirs is the same request, and a retry of each would multiply an
-  outage; except for what is the leader's own (:data:`OWN`: its deadline, its run's budget, a cancel). Then the most
-  urgent follower leads, and takes over the flight if there is one.
+  outage; except for what is the leader's own (:data:`OWN`: its deadline, its run's budget; a retry that its deadline
+  leaves no time for; a cancel). Then the most urgent follower leads, and takes over the flight if there is one.
 - Nobody waits for who is less urgent: a call that finds a leader of a lower class that is not in the air yet leads too.
 - Kept is a whole reply alone (``stop``), good or bad: what it is worth is seen by who reads it.
 """
@@ -121,6 +121,14 @@ class Sharing:
         self._led[group.leader] = group
         return heir
 
+    def late(self, step: str, now: float) -> list[Follower]:
+        """Let go of those who wait for the call of *step* and whose deadline has come; return them."""
+        group = self._led.get(step)
+        late = [] if group is None else [one for one in group.followers.values() if is_late(one.call, now)]
+        for follower in late:
+            self.leave(follower.call.step)
+        return late
+
     def disband(self, step: str) -> list[Follower]:
         """The call of *step* has ended: return who waited for it."""
         group = self._led.pop(step, None)
@@ -142,6 +150,11 @@ class Sharing:
     def _forget(self, group: Group) -> None:
         if self._groups.get(group.key) is group:
             del self._groups[group.key]
+
+
+def is_late(call: ChatCall, now: float) -> bool:
+    """Tell whether the deadline of *call* has come."""
+    return call.deadline is not None and call.deadline <= now
 
 
 def identity(call: ChatCall, model: str) -> bytes:

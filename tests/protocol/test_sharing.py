@@ -244,6 +244,32 @@ def test_a_follower_that_leads_too_late_fails_as_well():
     assert [said[step].failure.kind for step in ("a/0", "b/0")] == [ErrorKind.DEADLINE] * 2
 
 
+@pytest.mark.parametrize("kind", [ErrorKind.TIMEOUT, ErrorKind.RATE_LIMITED])
+def test_a_leader_that_has_no_time_to_try_again_fails_alone(kind):
+    machine = gateway()
+    machine.on_call(chat("a/0", deadline=5.0), 0.0)
+    machine.on_call(chat("b/0", deadline=50.0), 0.0)
+    machine.on_granted(Granted(lease="a/0#1"), 1.0)
+    failed = CallFailure(kind=kind, message="no", retry_after=9.0)
+    effects = machine.on_performed(done("a/0#1", failed), 4.9, 0.5)
+    assert {step: result.failure.kind for step, result in answers(effects).items()} == {"a/0": kind}
+    assert [ask.message.lease for ask in some(AskLimiter, effects)] == ["b/0#1"]
+
+
+@pytest.mark.parametrize("flying", [False, True])
+def test_a_thousand_that_are_late_together_are_answered_together(flying):
+    machine = gateway()
+    for n in range(1000):
+        machine.on_call(chat(f"run{n}/0", deadline=5.0), 0.0)
+    machine.on_call(chat("last/0", deadline=9.0), 0.0)
+    if flying:
+        machine.on_granted(Granted(lease="run0/0#1"), 0.0)
+    effects = machine.on_deadline("run0/0", 5.0)
+    assert len(answers(effects)) == 1000
+    assert [ask.message.lease for ask in some(AskLimiter, effects)] == ([] if flying else ["last/0#1"])
+    assert len(some(Unset, effects)) == 1000
+
+
 def test_who_is_more_urgent_waits_for_nobody_in_line_but_for_a_call_in_the_air():
     machine = gateway()
     machine.on_call(chat("a/0", priority=2), 0.0)
