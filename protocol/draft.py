@@ -56,17 +56,21 @@ class Draft(Struct, kw_only=True):
         self.note = ""
 
     def known(self, text: str) -> int | None:
-        """Return the number of an earlier round with this very draft: running it would show nothing new."""
-        return next((number for number, earlier in enumerate(self.history) if text == earlier.text), None)
+        """Return the number of an earlier round with this very draft that was run: running it again shows nothing new."""
+        for number, (earlier, found) in enumerate(zip(self.history, self.checked, strict=True)):
+            if text == earlier.text and (found is None or found.parsed is not None):
+                return number
+        return None
 
     def twin(self, text: str, found: Checked | None) -> int | None:
         """Return the number of an earlier round whose draft is the same but for little, and showed the same when run.
 
         A single character may make a test pass.
         """
-        return next(
-            (n for n, one in enumerate(self.history) if found == self.checked[n] and alike(text, one.text)), None
-        )
+        for number, (earlier, before) in enumerate(zip(self.history, self.checked, strict=True)):
+            if found == before and alike(text, earlier.text):
+                return number
+        return None
 
     def add(self, round_: Round, found: Checked | None) -> None:
         """Book a round with what running its draft showed, and let the best so far stand for the subtask."""

@@ -10,29 +10,32 @@ from __future__ import annotations
 class Purse:
     """*limit* is the system's, None for none. It outlives a gateway that fails."""
 
-    __slots__ = ("_left", "_runs")
+    __slots__ = ("_left", "_limits", "_spent")
 
     def __init__(self, limit: int | None = None) -> None:
         self._left = limit
-        self._runs: dict[str, int] = {}
+        self._limits: dict[str, int] = {}
+        self._spent: dict[str, int] = {}
 
     def allow(self, run: str, limit: int) -> None:
-        """Let *run* spend at most *limit*; what it had before is said anew."""
-        self._runs[run] = limit
+        """Let *run* spend at most *limit*; what it has spent since it was first bounded counts."""
+        self._limits[run] = limit
 
     def close(self, run: str) -> None:
         """The run is over."""
-        self._runs.pop(run, None)
+        self._limits.pop(run, None)
+        self._spent.pop(run, None)
 
     def spend(self, run: str, nano: int) -> None:
         """A call of *run* has cost *nano*."""
         if self._left is not None:
             self._left -= nano
-        if run in self._runs:
-            self._runs[run] -= nano
+        if run in self._limits:
+            self._spent[run] = self._spent.get(run, 0) + nano
 
     def left(self, run: str) -> int | None:
         """Return what *run* may still spend, None where nothing bounds it."""
-        own = self._runs.get(run)
-        bounds = [bound for bound in (self._left, own) if bound is not None]
+        own = self._limits.get(run)
+        bounds = [] if own is None else [own - self._spent.get(run, 0)]
+        bounds += [] if self._left is None else [self._left]
         return max(0, min(bounds)) if bounds else None

@@ -78,6 +78,12 @@ def test_a_twin_is_an_earlier_draft_that_is_the_same_but_for_little():
     assert (draft.known(long), draft.known(f"{long} end")) == (1, None)
 
 
+def test_a_draft_that_could_not_be_run_is_run_again_when_it_comes_again():
+    failed = Checked(note="not run: the executor is stuck")
+    draft = drafted((Round(text="x"), failed), (Round(text="y"), None))
+    assert (draft.known("x"), draft.known("y"), draft.twin("x", failed), draft.twin("x", RUNS)) == (None, 1, 0, None)
+
+
 def test_a_twin_that_shows_other_facts_is_another_draft():
     draft = drafted((Round(text="x == 1"), FAILS), (Round(text="x == 1"), RUNS))
     assert [draft.twin("X == 1", found) for found in (FAILS, RUNS, None)] == [0, 1, None]
