@@ -56,7 +56,7 @@ class Draft(Struct, kw_only=True):
         self.note = ""
 
     def known(self, text: str) -> int | None:
-        """Return the number of an earlier round with this very draft that was run: running it again shows nothing new."""
+        """Return the number of an earlier round with this very draft, if it was run: again would show nothing new."""
         for number, (earlier, found) in enumerate(zip(self.history, self.checked, strict=True)):
             if text == earlier.text and (found is None or found.parsed is not None):
                 return number
