@@ -25,7 +25,7 @@ Look at correctness, security, performance and best practices; write one item fo
 words of the draft that an item is based on, exactly; where something is missing, quote nothing. Say whether the item \
 passes, and how to mend it where it does not. Give no total."""
 
-_CLOSING = re.compile(r"<(/?draft\b)", re.IGNORECASE)
+_CLOSING = re.compile(r"<(/?(?i:draft)\b)")
 
 
 class Reviewer(Agent):

@@ -40,7 +40,7 @@ from protocol.domain import (
     real_money,
 )
 from protocol.errors import ErrorKind
-from protocol.line import Waiter, costs_of, share
+from protocol.line import Waiter, share
 from protocol.policies.budget import Budget, Verdict
 from protocol.policies.token_bucket import TICK
 from protocol.signals import Acquire, Allow, Cancel, Granted, Reaffirm, Refused, Settle
@@ -97,10 +97,11 @@ class Limiter:
         domain = self._domain(request.domain, now)
         if request.lease in self._leases or request.lease in domain.line:
             return []
-        if not domain.fits(costs_of(request.amount)):
+        waiter = Waiter(request, now)
+        if not domain.fits(waiter.costs):
             reason = f"one call is larger than the limit of {domain.name!r}"
             return [_refuse(request, ErrorKind.NEVER_FITS, reason)]
-        if domain.line.push(Waiter(request, now)):
+        if domain.line.push(waiter):
             return self._serve(domain, now)
         effects: list[Effect] = []
         if request.deadline is not None:
@@ -141,9 +142,9 @@ class Limiter:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
                 domain.line.remove(request.lease, now)
-                waiter, costs = Waiter(request, now), costs_of(request.amount)
+                waiter = Waiter(request, now)
                 domain.line.adopt(waiter)
-                self._hold(Lease(domain, waiter, costs, domain.adopt(costs, now)))
+                self._hold(Lease(domain, waiter, waiter.costs, domain.adopt(waiter.costs, now)))
         self._heard_of(reaffirm.holder)
         if not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
@@ -200,7 +201,7 @@ class Limiter:
             if domain.line:
                 waiter = domain.line.head(domain.line.turn(now))
                 short = name in self._short
-                found[name] = "budget" if short else domain.obstacle(costs_of(waiter.request.amount), now)
+                found[name] = "budget" if short else domain.obstacle(waiter.costs, now)
         return found
 
     def snapshot(self, now: float) -> LimitsSnapshot:
@@ -248,9 +249,9 @@ class Limiter:
             turn = line.turn(now)
             waiter = line.head(turn)
             request = waiter.request
-            verdict = self._budget.judge(ids.run_of(request.lease), request.amount.nano_usd)
+            verdict = self._budget.judge(waiter.run, request.amount.nano_usd)
             if verdict is Verdict.FITS:
-                costs = costs_of(request.amount)
+                costs = waiter.costs
                 wait = max(domain.wait(costs, now), self._recovered_at - now)
                 if wait > 0.0:
                     return wait

@@ -11,18 +11,18 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from protocol import ids
-from protocol.policies.ageing import CLASSES, Ageing, class_of
+from protocol.policies.ageing import CLASSES, Ageing, Turn, class_of
 from protocol.policies.deadlines import Deadlines
 from protocol.policies.fair_queue import FairQueue, Place
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from protocol.policies.ageing import Turn
     from protocol.signals import Acquire, Amount
 
 Costs = tuple[int, int, int, int]
 """Requests, tokens, input tokens, output tokens."""
+_TURNS = tuple(Turn(level, by_age=False) for level in range(CLASSES))
 
 
 def costs_of(amount: Amount) -> Costs:
@@ -36,13 +36,15 @@ def share(costs: Costs) -> int:
 
 
 class Waiter(Place):
-    """A request in line since the instant *since*; *called*: it stood aside before."""
+    """A request of *run*, with its *costs*, in line since the instant *since*; *called*: it stood aside before."""
 
-    __slots__ = ("called", "request", "since")
+    __slots__ = ("called", "costs", "request", "run", "since")
 
     def __init__(self, request: Acquire, since: float) -> None:
-        super().__init__(request.lease, share(costs_of(request.amount)))
+        self.costs = costs_of(request.amount)
+        super().__init__(request.lease, share(self.costs))
         self.request = request
+        self.run = ids.run_of(request.lease)
         self.since = since
         self.called = False
 
@@ -50,12 +52,13 @@ class Waiter(Place):
 class Line:
     """The waiters of one domain."""
 
-    __slots__ = ("_ageing", "_aside", "_classes", "_deadlines", "_weights")
+    __slots__ = ("_ageing", "_aside", "_classes", "_deadlines", "_waiting", "_weights")
 
     def __init__(self, ageing: float, weights: Mapping[str, float]) -> None:
         self._ageing = Ageing(ageing)
         self._weights = weights
         self._classes: tuple[FairQueue[Waiter], ...] = tuple(FairQueue() for _ in range(CLASSES))
+        self._waiting = 0  # in all classes together
         self._aside: dict[str, OrderedDict[str, Waiter]] = {}  # by run
         self._deadlines = Deadlines()
 
@@ -64,7 +67,7 @@ class Line:
 
     def __len__(self) -> int:
         """Return how many wait their turn; who stands aside does not."""
-        return sum(map(len, self._classes))
+        return self._waiting
 
     def __iter__(self) -> Iterator[Waiter]:
         """Iterate over everybody, who stands aside included."""
@@ -94,7 +97,8 @@ class Line:
         for queue in self._classes:
             waiter = queue.remove(lease)
             if waiter is not None:
-                self.call_in(ids.run_of(lease), now)
+                self._waiting -= 1
+                self.call_in(waiter.run, now)
                 break
         else:
             waiter = self._step_back(lease)
@@ -115,6 +119,9 @@ class Line:
 
     def turn(self, now: float) -> Turn:
         """Return whose turn it is. Raises ``ValueError`` when nobody waits."""
+        only = self._only()
+        if only is not None:
+            return only
         return self._ageing.turn(self._since(), now)
 
     def head(self, turn: Turn) -> Waiter:
@@ -124,14 +131,15 @@ class Line:
     def pop(self, turn: Turn, now: float) -> Waiter:
         """Serve the head of *turn*; :meth:`settle` ends it."""
         waiter = self._classes[turn.level].pop()
+        self._waiting -= 1
         self._ageing.took(turn)
         self._deadlines.discard(waiter.request.lease)
-        self.call_in(ids.run_of(waiter.request.lease), now)
+        self.call_in(waiter.run, now)
         return waiter
 
     def next_rise(self, now: float) -> float:
         """Return the next instant at which it may be somebody else's turn, infinity when there is none."""
-        return self._ageing.next_rise(self._since(), now)
+        return inf if self._only() is not None else self._ageing.next_rise(self._since(), now)
 
     # --- shares
 
@@ -154,7 +162,8 @@ class Line:
         """
         lease = waiter.request.lease
         self._queue(waiter.request).remove(lease)
-        waiters = self._aside.setdefault(ids.run_of(lease), OrderedDict())
+        self._waiting -= 1
+        waiters = self._aside.setdefault(waiter.run, OrderedDict())
         waiters[lease] = waiter
         if waiter.called:
             waiters.move_to_end(lease, last=False)
@@ -172,6 +181,13 @@ class Line:
 
     # --- inside
 
+    def _only(self) -> Turn | None:
+        """Return the turn of the one class that anybody waits in; None when nobody waits, or in several."""
+        for level, queue in enumerate(self._classes):
+            if queue:
+                return _TURNS[level] if len(queue) == self._waiting else None
+        return None
+
     def _since(self) -> list[float]:
         return [queue.oldest().since if queue else inf for queue in self._classes]
 
@@ -180,6 +196,7 @@ class Line:
 
     def _join(self, waiter: Waiter) -> None:
         request = waiter.request
+        self._waiting += 1
         self._queue(request).push(waiter, request.flow, self._weights.get(request.flow, 1.0))
 
     def _step_back(self, lease: str) -> Waiter | None:

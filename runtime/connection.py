@@ -2,8 +2,9 @@
 
 ``requests`` hands each call to a pool. A caller makes one call at a time over one connection, so :class:`Sole` stands
 where the pool would: no queue of connections, no retries, no redirects, no copy of the headers. Dialling and TLS stay
-``urllib3``'s, requests and bodies ``http.client``'s; the head of a reply is read here, into a plain dict, since
-``email.parser`` took a fifth of a call's CPU. :class:`Recorded` tells the line (``runtime/flight.py``) what happens.
+``urllib3``'s, bodies ``http.client``'s; the head of a request is written here in one piece, since it is the same each
+time but for its length, and that of a reply is read here, into a plain dict, since ``email.parser`` took a fifth of a
+call's CPU. :class:`Recorded` tells the line (``runtime/flight.py``) what happens.
 """
 
 from __future__ import annotations
@@ -83,8 +84,6 @@ class Recorded:
     def __init__(self, *args: Any, line: Line, **options: Any) -> None:
         super().__init__(*args, **options)
         self.line = line
-        self.response_class: Any = self.respond
-        self._unsent: list[bytes] | None = None
 
     def _new_conn(self: Any) -> Any:
         return self.line.dial(self.host, self.port, self.socket_kind)
@@ -101,22 +100,32 @@ class Recorded:
             self.connect()  # first, so that the flight has its handle and the time left is that of the call
         self.line.board(self)
         self.sock.settimeout(self.line.flight.remaining())
-        self._unsent = []
-        http.client.HTTPConnection.request(self, method, path, body, headers)
-        whole, self._unsent = b"".join(self._unsent), None
-        self.send(whole)
-        return cast("Reply", http.client.HTTPConnection.getresponse(self))
+        try:
+            self.sock.sendall(self._head(method, path, headers) + body)
+            reply: Reply = self._reply(method)
+        except BaseException:
+            self.close()
+            raise
+        return reply
 
-    def putheader(self: Any, header: str, *values: Any) -> None:
-        """Add a header, without urllib3's word for headers to be skipped."""
-        http.client.HTTPConnection.putheader(self, header, *values)
+    def _head(self: Any, method: str, path: str, headers: dict[str, str]) -> bytes:
+        """Return the head of a request; its parts were checked when the caller was made."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        if self.port != self.default_port:
+            host = f"{host}:{self.port}"
+        lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", *[f"{name}: {headers[name]}" for name in headers]]
+        return "\r\n".join([*lines, "\r\n"]).encode("ascii")
 
-    def send(self, data: Any) -> None:
-        """Gather head and body while a request is put together, so that they leave in one packet."""
-        if self._unsent is None:
-            super().send(data)  # type: ignore[misc]  # the other half has it
-        else:
-            self._unsent.append(data)
+    def _reply(self: Any, method: str) -> Reply:
+        reply: Reply = self.respond(self.sock, method=method)
+        try:
+            reply.begin()
+        except BaseException:
+            reply.close()
+            raise
+        if reply.will_close:
+            self.close()  # the reply still has its socket
+        return reply
 
     def respond(self, sock: socket.socket, **options: Any) -> Reply:
         """Return the reader of the reply; the request has been sent by now."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 _NUMBER = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
@@ -11,6 +12,8 @@ _NUMBER = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
 
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
 _BETWEEN = re.compile(r"[,;\n]|\b(?:and|und)\b", re.IGNORECASE)
+LONGEST_REMEMBERED = 4096
+"""Characters of the longest pair whose words are remembered: planner, coder and reviewer ask for the same ones."""
 QUOTED = 0.6
 """A subtask that names so many of the parts of its task quotes the task, and is no larger for it."""
 
@@ -35,14 +38,32 @@ class Planner(NamedTuple):
 
 def own_words(subtask: str, task: str) -> str:
     """Return *subtask* without the words of *task*, when it quotes the whole of it: "Write the tests of ..."."""
-    parts = [part for part in (piece.strip(" .") for piece in _BETWEEN.split(task)) if part]
+    if len(subtask) + len(task) > LONGEST_REMEMBERED:
+        return _without(_split(task), subtask)
+    return _remembered(subtask, task)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(subtask: str, task: str) -> str:
+    return _without(_parts(task), subtask)
+
+
+def _without(parts: tuple[str, ...], subtask: str) -> str:
     said = subtask.casefold()
-    quoted = [part for part in parts if part.casefold() in said]
+    quoted = [part for part in parts if part in said]
     if not parts or len(quoted) < QUOTED * len(parts):
         return subtask
     for part in sorted(quoted, key=len, reverse=True):
-        said = said.replace(part.casefold(), " ")
+        said = said.replace(part, " ")
     return " ".join(piece for piece in (piece.strip(" .") for piece in _BETWEEN.split(said)) if piece)
+
+
+def _split(task: str) -> tuple[str, ...]:
+    """Return what stands between the commas and ands of *task*, in lower case."""
+    return tuple(part.casefold() for part in (piece.strip(" .") for piece in _BETWEEN.split(task)) if part)
+
+
+_parts = lru_cache(maxsize=64)(_split)
 
 
 def tidy(subtasks: tuple[str, ...], most: int) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from actors.testing import ActorTestKit, ScriptedModel
 from protocol import AgentRole, ErrorKind
 from protocol.chat import CallFailure
 from protocol.facts import Checked, Ending, Facts, Job, Ran, TestOutcome
-from protocol.models import ModelInfo
+from protocol.models import ModelInfo, Price
 from protocol.plan import Plan, Review
 
 GOOD = Review(score=9, approved=True)
@@ -293,7 +293,7 @@ def test_a_reviewer_is_not_told_that_what_was_not_run_was_run():
 
 def test_a_draft_that_given_tests_will_judge_may_start_on_a_cheaper_model_where_drafts_are_run():
     models = tuple(
-        ModelInfo(key=key, provider="main", name=key, tier=tier, price_in=price, price_out=price)
+        ModelInfo(key=key, provider="main", name=key, tier=tier, prices=(Price(input=price, output=price),))
         for key, tier, price in (("cheap", 1, 50.0), ("strong", 3, 1000.0))
     )
 

@@ -7,7 +7,7 @@ from random import Random
 import pytest
 
 from actors import Agent, Workflow
-from actors.testing import ActorTestKit, ModelInfo, ScriptedModel, reply
+from actors.testing import ActorTestKit, ModelInfo, Price, ScriptedModel, reply
 from protocol import AgentMessage, ids
 from protocol.chat import ChatMessage
 from protocol.roles import RoleSettings
@@ -149,7 +149,7 @@ class Twice(Workflow):
         return " ".join((*together, await self.ask("echo", task)))
 
 
-PRICED = ModelInfo(key="auto", provider="main", name="m", price_in=1000.0, price_out=1000.0)
+PRICED = ModelInfo(key="auto", provider="main", name="m", prices=(Price(input=1000.0, output=1000.0),))
 
 
 def echoes(**settings) -> ActorTestKit:

@@ -8,7 +8,7 @@ from protocol.circuit import FATALS
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
 from protocol.ladder import rungs
-from protocol.models import ModelInfo, ProviderInfo
+from protocol.models import ModelInfo, Price, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.purse import Purse
 from protocol.policies.routing import Router, Rules
@@ -19,7 +19,7 @@ OK = ChatReply(text="done", usage=Usage(input_tokens=10, output_tokens=4))
 
 
 def model(key, tier, price, **fields):
-    return ModelInfo(key=key, provider=key, name=key, tier=tier, price_in=price, price_out=price, **fields)
+    return ModelInfo(key=key, provider=key, name=key, tier=tier, prices=(Price(input=price, output=price),), **fields)
 
 
 CHEAP, STRONG = model("cheap", 1, 100.0), model("strong", 3, 1000.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -42,3 +43,9 @@ def test_a_subtask_that_takes_some_of_the_parts_keeps_them():
 def test_a_plan_that_is_not_made_saves_its_call_and_without_a_price_nobody_knows_what():
     assert Planner(fixed_tokens=50, price_in=2.0, price_out=10.0).spared(10) == 60 * 2 + PLAN_TOKENS * 10
     assert (Planner(price_in=1.0).spared(10), Planner(price_out=1.0).spared(10)) == (None, None)
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_the_words_of_a_subtask_are_its_own_however_long_its_task_is(size):
+    task = ", ".join(["write a parser", "draw the tree", "x" * size])
+    assert own_words(f"Test this: {task}", task) == "test this:"

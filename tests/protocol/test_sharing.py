@@ -10,7 +10,7 @@ from protocol.chat import CallFailure, ChatMessage, ChatReply, Occasion, OutputS
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
 from protocol.ladder import rungs
-from protocol.models import ModelInfo, ProviderInfo
+from protocol.models import ModelInfo, Price, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.routing import Router, Rules
 from protocol.sharing import identity
@@ -21,7 +21,7 @@ COST = 10 * 1 + 4 * 2
 CALLER = "caller/main/0"
 CACHED = {"coalesce": False, "cache_seconds": 60.0}
 MODELS = tuple(
-    ModelInfo(key=key, provider="main", name=key, tier=tier, price_in=1, price_out=2)
+    ModelInfo(key=key, provider="main", name=key, tier=tier, prices=(Price(input=1, output=2),))
     for key, tier in (("m", 1), ("other", 3))
 )
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from actors import Coder, Orchestrator, Reviewer
 from actors.testing import ActorTestKit, ScriptedModel
-from protocol.models import ModelInfo
+from protocol.models import ModelInfo, Price
 from protocol.plan import Check, Plan, Review, Rubric
 from protocol.policies.routing import Job
 from runtime import learnt
@@ -33,7 +33,7 @@ LARGE = "Build the storage layer, the API, the admin UI and the mobile app, with
 GOOD, BAD = Review(score=9, approved=True), Review(issues=("too short",), score=3, approved=False)
 FLAWED = Rubric(checks=(Check(aspect="security", passes=False, fix="mend it"),))
 MODELS = [
-    ModelInfo(key=key, provider="main", name=key, tier=tier, price_in=price, price_out=price)
+    ModelInfo(key=key, provider="main", name=key, tier=tier, prices=(Price(input=price, output=price),))
     for key, tier, price in (("cheap", 1, 10.0), ("strong", 3, 1000.0))
 ]
 EASY = Job(role="coder", complexity=0.0, prompt_tokens=100, output_tokens=100, roll=0.9)
