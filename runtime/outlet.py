@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TextIO
 import msgspec
 
 from protocol.errors import ConfigError
+from runtime import time_spent
 from runtime.progress import ProgressLines
 from runtime.summary import Tally, lines, total
 from runtime.terminal import complain, print_out, say
@@ -40,7 +41,9 @@ class Outlet:
         self._quiet: bool = options.quiet
         self._several = several
         self._tally = Tally()
-        self._progress = None if self._quiet else ProgressLines(time.time(), several=several)
+        began = time.time()
+        self._time = time_spent.TimeSpent(began)
+        self._progress = None if self._quiet else ProgressLines(began, several=several)
         self._events: TextIO | None = None
         self._out: Path | None = None
         try:
@@ -55,6 +58,7 @@ class Outlet:
 
     def event(self, event: Progress) -> None:
         """Show and write one event."""
+        self._time.on_event(event)
         if self._progress is not None:
             self._progress.show(event)
         if self._events is not None:
@@ -64,7 +68,8 @@ class Outlet:
     def result(self, result: WorkflowResult) -> None:
         """Print one result: its document with --json, else its text alone."""
         self._tally.add(result)
-        document = encode(result)
+        spent = self._time.on_ended(result.correlation_id, result.summary.wall_ms)
+        document = encode(result, spent)
         if self._out is not None:
             with self._named("the --out folder"):
                 self._write_files(self._out, result, document)
@@ -75,12 +80,12 @@ class Outlet:
 
     def end(self, results: list[WorkflowResult], wall_ms: float) -> None:
         """Print the closing summary, and with --json --tasks the line of sums."""
-        sums = total(results, wall_ms)
+        sums, spent = total(results, wall_ms), self._time.total(wall_ms)
         if self._json and self._several:
-            self._print(msgspec.json.encode({"summary": sums}).decode())
+            self._print(msgspec.json.encode({"summary": sums, "time": spent}).decode())
         if not self._quiet:
             several = [f"Workflows: {sums.workflows}, failed: {sums.workflows_failed}"] if self._several else []
-            say("\n".join(lines(sums, [*self._tally.lines(), *several])))
+            say("\n".join(lines(sums, [*self._tally.lines(), *several, *time_spent.lines(spent)])))
 
     def _print(self, text: str) -> None:
         with self._named("standard output"):
@@ -117,9 +122,10 @@ class Outlet:
                 file.close()
 
 
-def encode(result: WorkflowResult) -> str:
-    """Return *result* as one line of JSON."""
+def encode(result: WorkflowResult, spent: dict[str, float]) -> str:
+    """Return *result* as one line of JSON, with what its wall time was *spent* on."""
     document = msgspec.to_builtins(result)
+    document["time"] = spent
     document.pop("type", None)
     for task in document["results"]:
         task.pop("type", None)
