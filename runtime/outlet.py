@@ -16,6 +16,7 @@ from runtime import time_spent
 from runtime.progress import ProgressLines
 from runtime.summary import Tally, lines, total
 from runtime.terminal import complain, print_out, say
+from runtime.view import live_view, wanted
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 
     from protocol.messages import WorkflowResult
     from protocol.signals import Progress
+    from runtime.config import Config
+    from runtime.tasks import TaskLine
+    from runtime.view import LiveView
 
 _NOT_IN_A_LINE = re.compile("[\x7f-\x9f\u2028\u2029]")
 """What JSON lets stand raw in a text, and a terminal or a reader of lines stumbles over."""
@@ -41,9 +45,10 @@ class Outlet:
         self._quiet: bool = options.quiet
         self._several = several
         self._tally = Tally()
-        began = time.time()
-        self._time = time_spent.TimeSpent(began)
-        self._progress = None if self._quiet else ProgressLines(began, several=several)
+        self._began = time.time()
+        self._time = time_spent.TimeSpent(self._began)
+        self._lines: ProgressLines | None = None
+        self._view: LiveView | None = None
         self._events: TextIO | None = None
         self._out: Path | None = None
         try:
@@ -56,11 +61,31 @@ class Outlet:
         except OSError as error:
             raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
 
+    def begin(self, config: Config, tasks: list[TaskLine]) -> None:
+        """Choose how progress is shown: live on a terminal that can, else as lines."""
+        if self._quiet:
+            return
+        if wanted():
+            self._view = live_view(config, len(tasks), self._began, tasks[0].max_cost)
+        else:
+            self._lines = ProgressLines(self._began, several=self._several)
+
+    def opened(self, run: str, task: str) -> None:
+        """Hear of a run that begins."""
+        if self._view is not None:
+            self._view.on_opened(run, task)
+
+    def refresh(self) -> float | None:
+        """Keep what is shown fresh; return the seconds after which it is to be done again, None: never."""
+        return None if self._view is None else self._view.refresh()
+
     def event(self, event: Progress) -> None:
         """Show and write one event."""
         self._time.on_event(event)
-        if self._progress is not None:
-            self._progress.show(event)
+        if self._lines is not None:
+            self._lines.show(event)
+        if self._view is not None:
+            self._view.on_event(event)
         if self._events is not None:
             with self._named("the events file"):
                 self._write_event(self._events, event)
@@ -68,6 +93,8 @@ class Outlet:
     def result(self, result: WorkflowResult) -> None:
         """Print one result: its document with --json, else its text alone."""
         self._tally.add(result)
+        if self._view is not None:
+            self._view.on_ended(result)
         spent = self._time.on_ended(result.correlation_id, result.summary.wall_ms)
         document = encode(result, spent)
         if self._out is not None:
@@ -80,6 +107,8 @@ class Outlet:
 
     def end(self, results: list[WorkflowResult], wall_ms: float) -> None:
         """Print the closing summary, and with --json --tasks the line of sums."""
+        if self._view is not None:
+            self._view.close()
         sums, spent = total(results, wall_ms), self._time.total(wall_ms)
         if self._json and self._several:
             self._print(msgspec.json.encode({"summary": sums, "time": spent}).decode())
