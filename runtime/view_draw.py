@@ -68,6 +68,8 @@ NARROW = 60
 STYLE = re.compile("\x1b\\[[0-9;]*m")
 MOST_GLYPHS = 12
 """Leaves of a run that are shown as a glyph each where there is no room for a tree."""
+WORDS = 50
+"""Columns that the words beside the bar take at most, but for the numbers of runs."""
 LEAST_TREE = 3
 """Lines of the tree that are shown before anything below it is."""
 RESOURCES = {
@@ -213,11 +215,9 @@ def _bar(state: ViewState, now: float, width: int) -> Iterator[Text]:
     """Yield how far all runs are, and how long it may still take."""
     done, left = state.progress(), state.time_left(now)
     rest = ", time left unknown" if left is None else f", about {_time(left)} left"
-    over = state.ended >= state.total
-    text = (
-        f" {done * 100:3.0f} %  {state.ended} of {state.total} runs, {_time(now - state.began)}{'' if over else rest}"
-    )
-    bar = max(5, min(40, width - cell_len(text)))
+    took = _time(now - state.began) + ("" if state.ended >= state.total else rest)
+    text = f" {done * 100:3.0f} %  {state.ended} of {state.total} runs, {took}"
+    bar = max(5, min(40, width - WORDS - 2 * len(str(state.total))))  # always the same, whatever the text
     drawn = console(bar).render(ProgressBar(total=1.0, completed=done, width=bar))
     pieces = [(piece.text, piece.style or "") for piece in drawn if piece.text != "\n"]
     yield _cut(Text.assemble(*pieces, text), width)

@@ -68,11 +68,11 @@ class RunState:
         return Counter(leaf.state for leaf in self.leaves.values())
 
     def tasks(self) -> int:
-        """Return how many tasks the run takes when nothing goes wrong: a plan, and for each leaf a draft and a review."""
+        """Return how many tasks it takes when nothing goes wrong: a plan, and for each leaf a draft and a review."""
         return 1 + 2 * max(1, len(self.leaves))
 
     def rest(self, usual: float, pace: float) -> float:
-        """Return how many tasks are still to come: of *usual* before there is a plan, *pace* times as many as thought."""
+        """Return how many tasks are to come: of *usual* before there is a plan; *pace* times as many as thought."""
         open_ = sum(leaf.state not in SETTLED for leaf in self.leaves.values())
         expected = (self.tasks() if self.planned else usual) * pace
         return max(expected - self.tasks_done, float(open_), 0.5)
