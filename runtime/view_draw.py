@@ -52,9 +52,6 @@ GLYPHS = {
 HEADS = {
     "at work": ("●", "cyan"),
     "planning": ("●", "magenta"),
-    "waiting": ("·", "dim"),
-    "done": ("✓", "green"),
-    "failed": ("✗", "bold red"),
 }
 PLAIN = str.maketrans("·●▶◐↻✓≈✗├└│─…━╸╺", ".*>~@+=x||||.---")
 """What stands for the glyphs where the terminal's encoding has none."""
@@ -127,7 +124,8 @@ def _runs(state: ViewState, now: float, width: int, room: int) -> list[Text]:
     runs = list(state.runs.values())
     if state.total == 1:
         return [line for run in runs for line in _run(run, now, width, room)]
-    runs = [run for run in runs if run.ended is None] or runs
+    open_ = [run for run in runs if run.ended is None]
+    runs = open_ or (runs if len(runs) == state.total else [run for run in runs if run.result != DONE])
     if sum(1 + len(run.leaves) for run in runs) <= room:
         return [line for run in runs for line in _run(run, now, width, room)]
     shown = runs if len(runs) <= room else runs[: room - 1]
@@ -140,15 +138,21 @@ def _runs(state: ViewState, now: float, width: int, room: int) -> list[Text]:
 
 def _run(run: RunState, now: float, width: int, room: int) -> Iterator[Text]:
     yield _heading(run, now, width)
-    leaves = [leaf for leaf in run.leaves.values() if len(run.leaves) > 1 or leaf.title != run.title]
-    whole = [(run.groups.get(leaf.title), leaf) for leaf in leaves]
+    if _alone(run) is not None:
+        return
+    whole = [(run.groups.get(leaf.title), leaf) for leaf in run.leaves.values()]
     lines = list(_tree(whole, width))
-    if len(lines) >= room:
-        kept = _fitting(leaves, room - 2)
-        lines = list(_tree([pair for pair in whole if pair[1] in kept], width, closed=False))[: room - 2]
-        hidden = _in_words(run.counts() - Counter(leaf.state for leaf in kept))
-        lines.append(_cut(Text.assemble(("└─ ", "dim"), (f"… {hidden}", "dim")), width))
+    if len(lines) < room:
+        yield from lines
+        return
+    count, kept = room - 2, list(run.leaves.values())
+    while len(lines) > max(0, room - 2):  # as many as fit, with the lines of what they are parts of
+        kept = _fitting(kept, count)
+        lines = list(_tree([pair for pair in whole if pair[1] in kept], width, closed=False))
+        count -= 1
     yield from lines
+    hidden = _in_words(run.counts() - Counter(leaf.state for leaf in kept))
+    yield _cut(Text.assemble(("└─ ", "dim"), (f"… {hidden}", "dim")), width)
 
 
 def _fitting(leaves: list[Leaf], room: int) -> list[Leaf]:
@@ -185,23 +189,33 @@ def _leaf(guide: str, leaf: Leaf, width: int) -> Text:
 def _heading(run: RunState, now: float, width: int, *, glyphs: int = 0) -> Text:
     """Return the line of a run: how it stands, for how long, its leaves as so many *glyphs*, what it is about."""
     state = _standing(run)
-    glyph, style = HEADS[state]
+    glyph, style = HEADS.get(state) or GLYPHS[state]
     line = Text.assemble((f"{glyph} {state:<9}", style), (f"{(run.ended or now) - run.began:6.1f} s ", "dim"))
-    if glyphs:
+    if glyphs and _alone(run) is None:
         for leaf in list(run.leaves.values())[:glyphs]:
             line.append(*GLYPHS[leaf.state])
         line.append(" " * (glyphs + 1 - min(glyphs, len(run.leaves))))
-    if state == "failed":
+    if state == FAILED:
         line.append(f"{_safe(run.result or '')}: ")
     return _cut(line.append(_safe(run.title), "bold"), width)
 
 
+def _alone(run: RunState) -> Leaf | None:
+    """Return the leaf of a run that has no other, and needs no tree."""
+    first = next(iter(run.leaves.values()), None)
+    return first if len(run.leaves) == 1 and first is not None and first.title == run.title else None
+
+
 def _standing(run: RunState) -> str:
+    if run.ended is not None and run.result != DONE:
+        return FAILED
+    if (leaf := _alone(run)) is not None:
+        return leaf.state
     if run.ended is not None:
-        return "done" if run.result == DONE else "failed"
+        return DONE
     if run.planning:
         return "planning"
-    return "waiting" if run.leaves and set(run.counts()) <= SETTLED | {WAITING} else "at work"
+    return WAITING if run.leaves and set(run.counts()) <= SETTLED | {WAITING} else "at work"
 
 
 def _in_words(counts: Counter[str]) -> str:
