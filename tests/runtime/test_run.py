@@ -226,6 +226,9 @@ def test_many_tasks_give_a_line_each_as_they_end_and_a_last_one_with_the_sums(tm
         done = run(tmp_path, server.url, "--tasks", "-", "--json", stdin=tasks + "What is a sick one?")
     *results, last = done.documents
     assert (done.code, len(results), set(last)) == (1, 4, {"summary", "time"})
+    assert sum(last["time"].values()) == pytest.approx(last["summary"]["wall_ms"], rel=0.05)
+    for result in results:
+        assert sum(result["time"].values()) == pytest.approx(result["summary"]["wall_ms"], rel=0.05)
     assert set(last["summary"]) == SUMMARY | {"workflows", "workflows_failed"}
     assert (last["summary"]["workflows"], last["summary"]["workflows_failed"]) == (4, 1)
     for field in SUMMARY - {"wall_ms", "cost_usd"}:
