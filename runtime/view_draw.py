@@ -109,7 +109,8 @@ def draw(state: ViewState, now: float, columns: int, rows: int, *, utf8: bool = 
 def page(state: ViewState, now: float, width: int, rows: int) -> Sequence[Text]:
     """Return the lines of the view, at most *rows*: the tree gives way first, then what stands below it."""
     head = list(_bar(state, now, width)) if state.total > 1 else []
-    below = [*_roles(state, width), *_limits(state, now, width), *_sums(state, width)]
+    limits = [] if state.ended >= state.total else _limits(state, now, width)  # of the last minute: no record
+    below = [*_roles(state, width), *limits, *_sums(state, width)]
     room = rows - len(head) - len(below)
     if room < LEAST_TREE:
         below = below[: max(0, len(below) - (LEAST_TREE - room))]
@@ -126,7 +127,7 @@ def _runs(state: ViewState, now: float, width: int, room: int) -> list[Text]:
         return [line for run in runs for line in _run(run, now, width, room)]
     open_ = [run for run in runs if run.ended is None]
     runs = open_ or (runs if len(runs) == state.total else [run for run in runs if run.result != DONE])
-    if sum(1 + len(run.leaves) for run in runs) <= room:
+    if open_ and sum(1 + len(run.leaves) for run in runs) <= room:
         return [line for run in runs for line in _run(run, now, width, room)]
     shown = runs if len(runs) <= room else runs[: room - 1]
     glyphs = min(MOST_GLYPHS, max((len(run.leaves) for run in shown), default=0))

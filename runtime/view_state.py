@@ -122,8 +122,7 @@ class DomainState:
         """Take in what the limiter says of itself."""
         self.blocked_until = at + facts.get("blocked_s", 0.0)
         self._waiting = facts.get("waiting", 0), str(facts.get("waits_for", "")), at
-        for limit in facts.get("learned", ()):
-            self.allowed[limit["resource"]] = limit["per_minute"]
+        self.allowed |= facts.get("rates", {})
 
     def waiting(self, now: float) -> tuple[int, str]:
         """Return how many wait in line, and for what; nobody as soon as that is old."""
@@ -132,13 +131,14 @@ class DomainState:
 
 
 class _Task:
-    __slots__ = ("calls", "kept_back", "leaf", "role")
+    __slots__ = ("calls", "kept_back", "leaf", "role", "sent")
 
     def __init__(self, role: str, leaf: Leaf | None, *, kept_back: bool = False) -> None:
         self.role = role
         self.leaf = leaf
         self.kept_back = kept_back
         self.calls: dict[str, tuple[str, str]] = {}  # by step: its stage, and its domain
+        self.sent: set[str] = set()
 
     @property
     def waits(self) -> bool:
@@ -288,8 +288,8 @@ class ViewState:
         if event.event == "call.sent":
             self._domain(domain).in_flight += 1
             self._domain(domain).requests.add(event.at)
-        elif event.event == "call.rested":
-            self._role(task.role).retries += 1
+            self._role(task.role).retries += step in task.sent
+            task.sent.add(step)
         self._recount(task, 1)
         if task.leaf is not None:
             task.leaf.state = STAGES.get(event.event) or WORK.get(task.role, WRITING)

@@ -177,3 +177,12 @@ def test_whatever_a_model_writes_and_however_small_the_terminal_is_the_frame_fit
     state.on_opened("r0", titles[0], NOW)
     state.on_event(event("plan.made", subtasks=titles))
     assert fits(state, columns, rows)
+
+
+def test_when_all_runs_have_ended_each_has_a_line_and_what_was_of_the_last_minute_is_left_out():
+    state = busy(3)
+    for n in range(3):
+        state.on_ended(WorkflowResult(correlation_id=f"r{n}", success=True), NOW)
+    shown = plain(state, columns=100, rows=200, stays=True)
+    assert sum(line.startswith("✓ done") for line in shown) == 3
+    assert not any("in flight" in line or "├" in line for line in shown)
