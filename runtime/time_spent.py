@@ -209,7 +209,7 @@ def lines(spent: dict[str, float]) -> list[str]:
     return [
         "Where the wall time went:",
         *(
-            f"  {words:<22}{spent[f'{part}_ms'] / 1000.0:9.2f} s {_share(spent[f'{part}_ms'], whole):>5}"
+            f"  {words:<21}{spent[f'{part}_ms'] / 1000.0:8.2f} s {_share(spent[f'{part}_ms'], whole):>5}"
             for part, words in PARTS.items()
         ),
     ]

@@ -53,13 +53,13 @@ HEADS = {
     "at work": ("●", "cyan"),
     "planning": ("●", "magenta"),
 }
-PLAIN = str.maketrans("·●▶◐↻✓≈✗├└│─…━╸╺", ".*>~@+=x||||.---")
+PLAIN = str.maketrans("·●▶◐↻✓≈✗├└│─…━╸╺", ".*>~@+=x|`|-.---")
 """What stands for the glyphs where the terminal's encoding has none."""
 JOINERS = str.maketrans("", "", "\u200d\ufe0e\ufe0f")
 """Characters without a width that change that of others; terminals disagree on how."""
 MOST_TITLE = 400
 ROLES = ("running", "waiting", "done", "failed", "retries")
-SHORT = ("run", "wait", "done", "fail", "again")
+SHORT = ("run", "wait", "done", "fail", "try")
 NARROW = 60
 """Below so many columns headings are short and scores left out."""
 STYLE = re.compile("\x1b\\[[0-9;]*m")
@@ -245,7 +245,7 @@ def _roles(state: ViewState, width: int) -> list[Text]:
     """Return a line a role: its tasks that run, wait, are done and failed, and its calls that were tried again."""
     if not state.roles:
         return []
-    words, cell = (ROLES, 9) if width >= NARROW else (SHORT, 6)
+    words, cell = (ROLES, 9) if width >= NARROW else (SHORT, 5)
     name = min(20, max(12, *(cell_len(role) for role in state.roles)))
     lines: list[Text] = [_cut(Text(" " * name + "".join(f"{word:>{cell}}" for word in words), "dim"), width)]
     for role, seen in state.roles.items():

@@ -166,8 +166,8 @@ def test_the_table_names_each_part_with_its_share():
     spent = {f"{part}_ms": 0.0 for part in PARTS} | {"http_ms": 3_000.0, "limits_ms": 1_000.0}
     assert lines(spent)[:3] == [
         "Where the wall time went:",
-        "  waiting for limits         1.00 s  25 %",
-        "  model calls                3.00 s  75 %",
+        "  waiting for limits       1.00 s  25 %",
+        "  model calls              3.00 s  75 %",
     ]
     assert len(lines(spent)) == 1 + len(PARTS)
-    assert lines(dict.fromkeys(spent, 0.0))[1] == "  waiting for limits         0.00 s     -"
+    assert lines(dict.fromkeys(spent, 0.0))[1] == "  waiting for limits       0.00 s     -"

@@ -121,8 +121,16 @@ def test_where_there_is_no_room_for_all_leaves_those_at_work_are_shown_and_the_o
 
 
 def test_a_terminal_that_knows_no_unicode_gets_other_glyphs():
-    shown = "".join(plain(busy(titles=["a", "b", "c", "d"]), utf8=False)[1:])
-    assert shown.isascii()
+    shown = plain(busy(titles=["a", "b", "c", "d"]), utf8=False)
+    assert "".join(shown[1:]).isascii()
+    assert [line[:9] for line in shown[1:5]] == ["|- * writ", "|- * writ", "|- ~ in r", "`- + done"]
+
+
+def test_on_a_narrow_terminal_the_roles_have_short_headings_and_all_their_numbers():
+    assert plain(busy(titles=["a", "b", "c", "d"]), columns=40)[5:7] == [
+        "              run wait done fail  try"[-37:],
+        "coder           2    0    0    0    0",
+    ]
 
 
 def test_the_last_frame_is_whole_and_stays():
