@@ -52,6 +52,7 @@ bench: $(VENV)/.bench
 	$(PY) benchmarks/simulation.py --out benchmarks/results/simulation.json
 	$(PY) benchmarks/ratelimit.py --out benchmarks/results/ratelimit.json
 	$(PY) -m runtime bench --json > benchmarks/results/bench.json
+	$(PY) benchmarks/view.py --out benchmarks/results/view.json
 	$(PY) benchmarks/plots.py
 	$(PY) benchmarks/complexity.py --out benchmarks/results/complexity.json
 	$(PY) benchmarks/feedback.py --out benchmarks/results/feedback.json
