@@ -18,7 +18,7 @@ endif
 # How many seeds `make explore` plays, or which: 20000:30000.
 SEEDS ?= 10000
 
-.PHONY: help demo test lint bench explore model clean
+.PHONY: help demo test lint bench explore docs dist model clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -28,6 +28,8 @@ help:
 	@echo 'make lint              ruff, mypy and the import contracts'
 	@echo 'make bench             measure'
 	@echo 'make explore           play 10,000 small teams with random faults; make explore SEEDS=20000:30000 plays others'
+	@echo 'make docs              build the docs site into build/site'
+	@echo 'make dist              build wheel and sdist into dist/, and check them'
 	@echo 'make model             try again to install the embedded model'
 	@echo 'make clean             remove .venv and all caches'
 
@@ -62,6 +64,16 @@ bench: $(VENV)/.bench
 explore: $(VENV)/.dev
 	$(PY) -m tests.explorer --seeds $(SEEDS)
 
+# Only a warning that nobody acts on is kept quiet: that the generator will have a successor.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
+
+# Isolated: what is built does not see what is installed here.
+dist: $(VENV)/.release
+	rm -rf dist
+	$(PY) -m build --outdir dist
+	$(PY) -m twine check --strict dist/*
+
 model:
 	@rm -f $(VENV)/.model
 	@$(MAKE) --no-print-directory $(VENV)/.model
@@ -87,6 +99,14 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.pip
 
 $(VENV)/.bench: pyproject.toml | $(VENV)/.installed
 	@$(PIP) install $(QUIET) --group bench
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml | $(VENV)/.installed
+	@$(PIP) install $(QUIET) --group docs
+	@touch $@
+
+$(VENV)/.release: pyproject.toml | $(VENV)/.pip
+	@$(PIP) install $(QUIET) --group release
 	@touch $@
 
 # Without their dependencies: one would be built from source for minutes, and none is needed. Without them the demo runs
