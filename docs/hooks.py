@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from mkdocs.structure.files import Files
 
 ROOT = Path(__file__).parent.parent
+ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?(?:[\w.]*\.)?(\w+)</code>")
 PAPERS = ("CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md")
 
 
@@ -28,6 +29,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, name.lower(), content=re.sub(r"\]\(docs/", "](", text)))
     return files
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Show what docstrings refer to as code, without the marks of another kind of markup."""
+    return ROLE.sub(r"<code>\1</code>", html)
 
 
 def _there(entry: Any) -> Any:
