@@ -1,5 +1,6 @@
 """The actors of Troupe: thin shells around the decisions in ``protocol/``, each a Pykka actor with its own mailbox."""
 
+import actors.siblings  # noqa: F401 (first: it refuses a `protocol` that is not ours)
 from actors.agent import Agent
 from actors.coder import Coder
 from actors.executor import Executor

@@ -217,6 +217,7 @@ class Agent(Chatting):
             self._held()[talk.id].blamed = True
             raise error
         else:
+            self._raised(talk, error)
             kind, text = failure_of(error)
             result = failed(talk.id, kind, text, agent=self.address, priority=talk.priority)
         self._answer(message, talk.ledger.settle(result))

@@ -116,6 +116,11 @@ class Conversational(Asking):
         del talk, step, request
         return True
 
+    def _raised(self, talk: Talk, error: BaseException) -> None:
+        """Have it logged where the coroutine raised; why a step of it failed was told there."""
+        if not isinstance(error, (Cancelled, TaskFailed)):
+            self._directory.tell_raised("handler.raised", self.address, talk.id, error)
+
     def _perform(self, talk: Talk, effects: list[steps.Effect]) -> None:
         for effect in effects:
             if isinstance(effect, Ask):

@@ -64,6 +64,7 @@ class Directory:
         self.dead: deque[DeadLetter] = deque(maxlen=DEAD_LETTERS_KEPT)
         self.on_dead_letter: Callable[[DeadLetter], object] = self.dead.append
         self.on_failure: Callable[[ChildFailed, str], object] = _quietly
+        self.on_raised: Callable[[str, str, str, BaseException], object] = _quietly
         self.on_lesson: Callable[[str, LearnedLimit], object] = _quietly
         self.on_collapse: Callable[[ChildFailed], object] | None = None
         self.on_turn: Callable[[str, Iterable[tuple[float, Timed]], Iterable[tuple[Any, Any]]], object] | None = None
@@ -140,6 +141,10 @@ class Directory:
         """Have a failure and what was done about it logged. Never raises."""
         self._safely(self.on_failure, news, action)
 
+    def tell_raised(self, event: str, address: str, step: str, error: BaseException) -> None:
+        """Have it logged where a user's code raised, for *step* at *address*. Never raises."""
+        self._safely(self.on_raised, event, address, ids.run_of(step), error)
+
     def tell_lesson(self, domain: str, limit: LearnedLimit) -> None:
         """Have it logged that the provider of *domain* has taught a limit. Never raises."""
         self._safely(self.on_lesson, domain, limit)
@@ -175,7 +180,7 @@ class Limbo(Directory):
         raise RuntimeError(f"this instance did not return in time and was replaced; it may not spawn {spec.address!r}")
 
 
-def _quietly(_subject: object, _fact: object) -> None:
+def _quietly(*_facts: object) -> None:
     """Stand in for a log."""
 
 

@@ -6,6 +6,7 @@ the line of each caller, which a :class:`ScriptedModel` answers.
 
 from __future__ import annotations
 
+import traceback as tracebacks
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -113,6 +114,7 @@ class Rig:
         self.sequence = sequence.Sequence(stage.now)
         self.dead_letters: list[DeadLetter] = []
         self.failures: list[str] = []
+        self.raised: list[str] = []
         self.collapsed: str | None = None
         self.progress: list[Progress] = []
         self.ended: dict[str, WorkflowResult] = {}
@@ -122,6 +124,7 @@ class Rig:
         self.directory.on_turn = self.sequence.turn
         self.directory.on_dead_letter = self._died
         self.directory.on_failure = self._failed
+        self.directory.on_raised = self._raised
         self.directory.on_collapse = self._collapsed
         for spec in self._tree():
             self.directory.spawn(spec)
@@ -180,6 +183,11 @@ class Rig:
     def _failed(self, news: ChildFailed, action: str) -> None:
         self.failures.append(f"{news.address}: {news.error} ({action})")
         self.sequence.said(ids.SUPERVISOR, None, note=f"failed: {news.error} ({action})", sender=news.address)
+
+    def _raised(self, event: str, address: str, run: str, error: BaseException) -> None:
+        """Keep where a user's handler raised; a function's fault may be meant, and is the handler's when it is not."""
+        if event == "handler.raised":
+            self.raised.append(f"{address} in {run}:\n{''.join(tracebacks.format_exception(error))}")
 
     def _collapsed(self, news: ChildFailed) -> None:
         self.collapsed = f"the system has collapsed: {news.address} failed too often: {news.error}"

@@ -36,7 +36,7 @@ from actors.scripted_answers import (
 from actors.scripted_model import ModelCall, ScriptedModel
 from actors.workflow import DirectWorkflow
 from protocol.limiter import DomainLimits
-from protocol.models import ModelInfo
+from protocol.models import ModelInfo, Price
 from protocol.policies.backoff import Backoff
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "Lose",
     "ModelCall",
     "ModelInfo",
+    "Price",
     "ScriptedModel",
     "Stall",
     "TestProbe",

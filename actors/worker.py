@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 from msgspec import Struct
@@ -19,9 +19,6 @@ from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.policies.recent import Recent
 from protocol.signals import Answer, CancelStep, ChildFailed, ChildRestarted, Local, Returned
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
 
 MOST_WORKERS = 8
 CREW = "workers"
@@ -57,7 +54,12 @@ class Worker(Actor):
     def on_receive(self, message: Any) -> None:
         """Run the function of a :class:`RunFunction`."""
         assert isinstance(message, RunFunction)
-        self.tell(CREW, FunctionDone(worker=self.address, step=message.step, returned=run(message.fn, message.args)))
+        try:
+            returned = Returned(value=msgspec.Raw(msgspec.json.encode(message.fn(*message.args))))
+        except BaseException as error:  # noqa: BLE001 (a user's function may raise anything, SystemExit too)
+            self._directory.tell_raised("function.raised", self.address, message.step, error)
+            returned = Returned(error=in_words(error), error_kind=ErrorKind.HANDLER_ERROR)
+        self.tell(CREW, FunctionDone(worker=self.address, step=message.step, returned=returned))
 
 
 class Job:
@@ -172,11 +174,3 @@ class Crew(Actor):
         asked = job.function
         answer = Answer(to=asked.reply_to, step=step, kind="call", fingerprint=asked.fingerprint, payload=returned)
         self.tell(ids.RECORDER, answer)
-
-
-def run(fn: Callable[..., Any], args: tuple[Any, ...]) -> Returned:
-    """Call *fn* and put its value, or what it raised, into words that can be recorded."""
-    try:
-        return Returned(value=msgspec.Raw(msgspec.json.encode(fn(*args))))
-    except BaseException as error:  # noqa: BLE001 (a user's function may raise anything, SystemExit too)
-        return Returned(error=in_words(error), error_kind=ErrorKind.HANDLER_ERROR)

@@ -259,6 +259,7 @@ class Workflow(Conversational):
         cancelled = talk.conversation.cancelled or isinstance(error, Cancelled)
         kind, text = (self._cancel_kind, self._cancel_reason) if cancelled or error is None else failure_of(error)
         if error is not None:
+            self._raised(talk, error)
             self._end(self._salvaged(kind, text), talk)
         elif cancelled:
             self._end(replace(value, success=False, error=text, error_kind=kind), talk)

@@ -42,11 +42,12 @@ COLOURS = {
 
 def complexity(result):
     """Return the counts of planned tasks."""
-    lines = ["| half | label | right | share | German ones right |", "|---|---|---:|---:|---:|"]
+    lines = ["| author | half | label | right | share | German ones right |", "|---|---|---|---:|---:|---:|"]
     for row in result["counts"]:
         share = f"{row['right'] / row['of']:.0%}"
         lines.append(
-            f"| {row['half']} | {row['label']} | {row['right']} of {row['of']} | {share} | {row['german']} of 10 |"
+            f"| {row['author']} | {row['half']} | {row['label']} | {row['right']} of {row['of']} | {share} |"
+            f" {row['german'][0]} of {row['german'][1]} |"
         )
     ms = result["ms"]
     times = f"{ms['median']:.2f} ms a task in the median, {ms['most']:.2f} at most"
@@ -247,7 +248,7 @@ def plot_feedback(result):
 
 def plot_complexity(result):
     """Draw every labelled task at its score."""
-    svg = Svg(760, 200, "Scores of 120 labelled tasks")
+    svg = Svg(760, 200, "Scores of 360 labelled tasks")
     left, width = 130, 600
     for row, (half, label) in enumerate((h, k) for h in ("tune", "held-out") for k in ("simple", "complex")):
         y = 30 + row * 36

@@ -25,7 +25,7 @@ from statistics import mean, stdev
 
 from actors import Coder, Orchestrator, Reviewer, TeamWorkflow
 from actors.team import TeamRules
-from actors.testing import ActorTestKit, ModelInfo, reply
+from actors.testing import ActorTestKit, ModelInfo, Price, reply
 from protocol.plan import Check, Rubric
 from protocol.policies.rubric import aggregate
 
@@ -210,7 +210,7 @@ def loop(kind: str, seed: int):
         return said(json.dumps({"checks": [_plain(good), _plain(bad)]}))
 
     planned = said("no plan" if kind == "unreadable" else '{"subtasks": ["write alpha", "write beta"]}')
-    dollar = ModelInfo(key="auto", provider="main", name="m", price_in=0.0, price_out=1e9)
+    dollar = ModelInfo(key="auto", provider="main", name="m", prices=(Price(input=0.0, output=1e9),))
     kit = ActorTestKit({"orchestrator": planned, "coder": coder, "reviewer": reviewer}, seed=seed, models=(dollar,))
     for agent in (Orchestrator, Coder, Reviewer):
         kit.register(agent)

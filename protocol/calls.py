@@ -229,7 +229,7 @@ def expected(state: Call, estimate: Estimate, calibration: EstimateCalibration) 
     """
     prompt, model, most = prompt_of(state.request), state.model, state.call.max_tokens
     output = OUTPUT_UNKNOWN if most is None else most
-    nano = None if model.price_in is None else model.most(bound_messages(prompt), output)
+    nano = None if model.price is None else model.most(bound_messages(prompt), output)
     state.estimate = estimate(prompt)
     return Amount(input_tokens=calibration.reserve(model.key, state.estimate), output_tokens=output, nano_usd=nano)
 

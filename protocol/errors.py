@@ -78,27 +78,41 @@ _RETRY = {
 
 
 class TroupeError(Exception):
-    """Base of every exception that Troupe raises on purpose."""
+    """Base of every exception that Troupe raises on purpose; ``page`` is its heading in ``docs/errors.md``."""
+
+    page = "usage"
+
+    def __init__(self, text: str, *, page: str | None = None) -> None:
+        super().__init__(text)
+        if page is not None:
+            self.page = page
 
 
 class ConfigError(TroupeError):
     """The configuration is wrong; the text names the file, the key and what was expected."""
+
+    page = "configuration"
 
 
 class TaskFailed(TroupeError):  # noqa: N818 (news, not a fault of the program: it reads as `except TaskFailed`)
     """An awaited step failed; :attr:`result` is the whole failed TaskResult."""
 
     def __init__(self, result: TaskResult) -> None:
-        super().__init__(f"{result.agent or 'task'}: {result.error_kind}: {result.error}")
+        text = f"{result.agent or 'task'}: {result.error_kind}: {result.error}"
+        super().__init__(text, page=str(result.error_kind or ErrorKind.INTERNAL))
         self.result = result
 
 
 class NonDeterminismError(TroupeError):
     """On resume the code asked for something else than what was recorded; the text names both."""
 
+    page = ErrorKind.NON_DETERMINISM.value
+
 
 class ForeignAwaitError(TroupeError):
     """A coroutine awaited something that is no step; the text names the three right ways."""
+
+    page = ErrorKind.FOREIGN_AWAIT.value
 
 
 class Cancelled(BaseException):

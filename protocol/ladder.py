@@ -69,8 +69,8 @@ def rungs(models: Iterable[ModelInfo]) -> list[Rung]:
         Rung(
             key=model.key,
             tier=model.tier,
-            price_in=model.price_in,
-            price_out=model.price_out,
+            price_in=None if model.price is None else model.price.input,
+            price_out=None if model.price is None else model.price.output,
             context=model.context,
             schema=model.output != "text",
         )

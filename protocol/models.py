@@ -9,39 +9,64 @@ from msgspec import Struct
 from protocol.chat import OutputMode, Usage
 
 
+class Price(Struct, frozen=True, kw_only=True):
+    """What a token costs, in nano-dollars, in a call with more than ``above`` input tokens.
+
+    Of input read from a cache or written to one, None is the price of input.
+    """
+
+    above: int = 0
+    input: float
+    output: float
+    cached: float | None = None
+    written: float | None = None
+
+    def cost(self, usage: Usage) -> int:
+        """Return what *usage* costs in nano-dollars. Reasoning counts as output."""
+        cached = self.input if self.cached is None else self.cached
+        written = self.input if self.written is None else self.written
+        plain = max(0, usage.input_tokens - usage.cached_tokens - usage.written_tokens)
+        inputs = plain * self.input + usage.cached_tokens * cached + usage.written_tokens * written
+        return round(inputs + usage.output_tokens * self.output)
+
+    def most(self, input_tokens: int, output_tokens: int) -> int:
+        """Return the most that so many tokens can cost in nano-dollars."""
+        dearest = max(self.input, self.cached or 0.0, self.written or 0.0)
+        return ceil(input_tokens * dearest + output_tokens * self.output)
+
+
 class ModelInfo(Struct, frozen=True, kw_only=True):
     """A model of the configuration. ``output`` is its best rung, ``context`` its window in tokens, None: unknown.
 
-    Prices are in nano-dollars per token, None: unknown; for input read from a cache or written to one, None: as input.
+    ``prices`` are None when they are unknown, else one for calls of any size, and further ones for larger calls.
     """
 
     key: str
     provider: str
     name: str
     tier: int = 1
-    price_in: float | None = None
-    price_out: float | None = None
-    price_cached: float | None = None
-    price_written: float | None = None
+    prices: tuple[Price, ...] | None = None
     output: OutputMode = "json_schema"
     context: int | None = None
 
+    @property
+    def price(self) -> Price | None:
+        """What a token costs in a call of common size, None: unknown."""
+        return self.prices[0] if self.prices else None
+
     def cost(self, usage: Usage) -> int | None:
-        """Return what *usage* costs in nano-dollars, None when a price is unknown. Reasoning counts as output."""
-        if self.price_in is None or self.price_out is None:
-            return None
-        cached = self.price_in if self.price_cached is None else self.price_cached
-        written = self.price_in if self.price_written is None else self.price_written
-        plain = max(0, usage.input_tokens - usage.cached_tokens - usage.written_tokens)
-        inputs = plain * self.price_in + usage.cached_tokens * cached + usage.written_tokens * written
-        return round(inputs + usage.output_tokens * self.price_out)
+        """Return what *usage* costs in nano-dollars, None when the price is unknown."""
+        reached = self._reached(usage.input_tokens)
+        return reached[-1].cost(usage) if reached else None
 
     def most(self, input_tokens: int, output_tokens: int) -> int | None:
-        """Return the most that so many tokens can cost in nano-dollars, None when a price is unknown."""
-        if self.price_in is None or self.price_out is None:
-            return None
-        dearest = max(self.price_in, self.price_cached or 0.0, self.price_written or 0.0)
-        return ceil(input_tokens * dearest + output_tokens * self.price_out)
+        """Return the most that so many tokens, or fewer, can cost in nano-dollars, None when the price is unknown."""
+        reached = self._reached(input_tokens)
+        return max((price.most(input_tokens, output_tokens) for price in reached), default=None)
+
+    def _reached(self, input_tokens: int) -> list[Price]:
+        """Return the prices that so many tokens, or fewer, may be charged at."""
+        return [price for price in self.prices or () if price.above < input_tokens or not price.above]
 
 
 class ProviderInfo(Struct, frozen=True, kw_only=True):

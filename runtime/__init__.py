@@ -22,4 +22,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'runtime' has no attribute {name!r}")
     from importlib import import_module  # noqa: PLC0415 (only when a name is first used)
 
+    from runtime.siblings import check_siblings  # noqa: PLC0415 (as above)
+
+    check_siblings()
+
     return getattr(import_module(_HOME[name]), name)

@@ -6,7 +6,6 @@ Everything here is wiring: no decision, no state beyond what was opened and must
 from __future__ import annotations
 
 from decimal import ROUND_FLOOR, Decimal
-from importlib import import_module
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +35,8 @@ from runtime.config import read_key
 from runtime.config_check import NAME
 from runtime.line import ProviderLine
 from runtime.logs import get_logger, keep_out
+from runtime.own_class import load
+from runtime.prices import prices
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,8 +55,6 @@ BUILT_IN: dict[str, type[Agent]] = {
     AgentRole.CODER: Coder,
     AgentRole.REVIEWER: Reviewer,
 }
-NANO_PER_TOKEN = 1000.0
-"""Nano-dollars a token of one dollar a million tokens."""
 MOST_DOLLARS = 1e9
 """The largest budget."""
 MOST_CALLERS = 64
@@ -65,16 +64,23 @@ MOST_CALLERS = 64
 # --- doors: what comes in from outside is checked here
 
 
+def words(what: str, value: object) -> str:
+    """Return *value* when it is text; a number, say the primary key of a row, is refused in words."""
+    if not isinstance(value, str):
+        raise TroupeError(f"{what} is text, not {value!r}: {what} = str(...)")
+    return value
+
+
 def correlation_id(text: str) -> str:
     """Return *text* when it may name a run; raises ``TroupeError`` otherwise."""
-    if not ids.is_correlation_id(text):
+    if not ids.is_correlation_id(words("correlation_id", text)):
         raise TroupeError(f"a correlation id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {text[:80]!r}")
     return text
 
 
 def task(text: str) -> str:
     """Return *text* when it can be sent anywhere; raises ``TroupeError`` otherwise."""
-    if not text.strip():
+    if not words("task", text).strip():
         raise TroupeError("the task is empty")
     try:
         text.encode()
@@ -104,7 +110,7 @@ def priority(name: str) -> int:
 
 def flow(name: str) -> str:
     """Return *name* when it may name a flow; empty: the run is a flow of its own."""
-    if name and not NAME.fullmatch(name):
+    if words("flow", name) and not NAME.fullmatch(name):
         raise TroupeError(f"a flow is 1 to 64 characters of A-Z a-z 0-9 _ . -, not {name[:80]!r}")
     return name
 
@@ -120,8 +126,12 @@ def money(usd: float | None) -> int | None:
 
 def timeout(seconds: float | None) -> float | None:
     """Return *seconds* when they are None or a positive number."""
-    if seconds is not None and not (isfinite(seconds) and seconds > 0.0):
-        raise TroupeError(f"a timeout is a number of seconds above 0, not {seconds}")
+    try:
+        fits = seconds is None or (isfinite(seconds) and seconds > 0.0)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise TroupeError(f"a timeout is a number of seconds above 0, not {seconds!r}")
     return seconds
 
 
@@ -187,11 +197,15 @@ def agents(config: Config) -> dict[str, tuple[ActorSpec, ...]]:
 
 def pool(config: Config, agent: type[Agent], role: str | None, instances: int) -> tuple[str, tuple[ActorSpec, ...]]:
     """Return the role's name and the specs of its *instances*. Raises ``ConfigError`` for what cannot be."""
-    if not issubclass(agent, Agent):
+    given: object = agent
+    if not (isinstance(given, type) and issubclass(given, Agent)):
         raise ConfigError(f"register takes a subclass of actors.Agent, not {agent!r}")
     name = str(role or agent.role)
     if not ids.ROLE_NAME.fullmatch(name):
-        raise ConfigError(f"a role's name is 1 to 32 characters of a-z 0-9 _ - and begins with a letter, not {name!r}")
+        hint = "" if name else f"; set {agent.__name__}.role or pass role="
+        raise ConfigError(
+            f"a role's name is 1 to 32 characters of a-z 0-9 _ - and begins with a letter, not {name!r}{hint}"
+        )
     if instances < 1:
         raise ConfigError(f"a role needs 1 instance or more, not {instances}")
     how = settings(config, name) if name in config.roles else None
@@ -221,24 +235,7 @@ def _bounded(workflow: Workflow, max_parallel: int) -> Workflow:
     return workflow
 
 
-def load(path: str, base: type[Any], key: str) -> Any:
-    """Import ``pkg.module:Name``, which must be a subclass of *base*."""
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{key} = {path!r} cannot be loaded: {error}") from None
-    if not (isinstance(found, type) and issubclass(found, base)):
-        raise ConfigError(f"{key} = {path!r} is no subclass of {base.__module__}.{base.__qualname__}")
-    return found
-
-
 # --- models and the ways to them
-
-
-def _nano(dollars: float | None) -> float | None:
-    """Return the price of a million tokens in dollars as nano-dollars a token."""
-    return None if dollars is None else dollars * NANO_PER_TOKEN
 
 
 class Models:
@@ -246,6 +243,7 @@ class Models:
 
     def __init__(self, config: Config) -> None:
         self._config = config
+        self._prices = prices(config)
         self._keys: dict[str, Secret | None] = {}
         self._urls: dict[str, str] = {}
         self._lines: dict[str, Line] = {}
@@ -260,7 +258,8 @@ class Models:
         """
         for name, provider in self._config.provider.items():
             if provider.kind == "anthropic":
-                raise ConfigError(f"provider.{name}.kind = 'anthropic' is not built yet in this version")
+                text = f"provider.{name}.kind = 'anthropic' is not built yet in this version"
+                raise ConfigError(text, page="not_built")
             key = read_key(provider)
             if key is not None:
                 keep_out(key.reveal())
@@ -315,10 +314,7 @@ class Models:
                 name=model.name,
                 tier=model.tier,
                 context=model.context,
-                price_in=_nano(None if model.price is None else model.price.input),
-                price_out=_nano(None if model.price is None else model.price.output),
-                price_cached=_nano(None if model.price is None else model.price.cached),
-                price_written=_nano(None if model.price is None else model.price.written),
+                prices=self._prices.get(key),
                 output=self._profile(model.provider).output,
             )
             for key, model in sorted(self._config.model.items(), key=lambda item: -item[1].tier)
@@ -327,7 +323,7 @@ class Models:
     def _providers(self) -> dict[str, ProviderInfo]:
         """Return the providers; a model with limits of its own is a domain of its own, with its own callers."""
         models, table = self._config.model, self._config.limits
-        priced = {model.provider for model in models.values() if model.price is not None}
+        priced = {models[key].provider for key in self._prices}
         narrowed = {key: f"{model.provider}/{model.name}" for key, model in models.items()}
         return {
             provider: ProviderInfo(

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from protocol.errors import ConfigError, TroupeError
-from runtime.terminal import MOST_LINE, OutputLost, complain, open_all, print_out, printable, say, silence
+from runtime.terminal import MOST_LINE, OutputLost, complain, open_all, print_out, printable, program, say, silence
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 NOT_BUILT = "is not built yet in this version"
 LATER_COMMANDS = {
-    "init": "write a commented team.toml",
     "resume": "finish interrupted runs from the journal",
     "show": "show a recorded run",
     "dead-letters": "list or requeue dead letters",
@@ -39,14 +38,15 @@ class _Parser(argparse.ArgumentParser):
         (say if file is sys.stderr else print_out)(message.rstrip("\n"))
 
     def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {printable(message, MOST_LINE)} (see --help)\n")
+        self.exit(USAGE, f"{self.prog}: {printable(message, MOST_LINE)} (see --help) [errors.md#usage]\n")
 
 
 class _NoKey(argparse.Action):
     """Refuses a key on the command line, where every process of this machine can read it."""
 
     def __call__(self, *_: Any) -> NoReturn:
-        raise ConfigError("a key is never given on the command line: name its environment variable in --api-key-env")
+        text = "a key is never given on the command line: name its environment variable in --api-key-env"
+        raise ConfigError(text, page="api_key")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,10 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = command(options)
         sys.stdout.flush()
     except TroupeError as error:
-        complain(str(error))
+        complain(str(error), error.page)
         return USAGE
     except OutputLost as error:
-        complain(f"standard output cannot be written: {error.strerror}")
+        complain(f"standard output cannot be written: {error.strerror}", "output")
         return FAILED
     except KeyboardInterrupt:  # only where the caller of main has left Python's own handler
         return INTERRUPTED
@@ -83,20 +83,37 @@ def _demo(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace) -> int:
     for name in LATER_OPTIONS:
         if getattr(options, name) is not None:
-            raise ConfigError(f"--{name.replace('_', '-')} {NOT_BUILT}")
+            raise ConfigError(f"--{name.replace('_', '-')} {NOT_BUILT}", page="not_built")
     from runtime.run import run  # noqa: PLC0415 (as above)
 
     return run(options)
 
 
+def _init(options: argparse.Namespace) -> int:
+    from runtime.first_config import init  # noqa: PLC0415 (as above)
+
+    return init(options)
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from runtime.completion import completion  # noqa: PLC0415 (as above)
+
+    print_out(completion(_parser(), options.shell).rstrip("\n"))
+    return DONE
+
+
+def _errors(options: argparse.Namespace) -> int:
+    from runtime.error_table import show  # noqa: PLC0415 (as above)
+
+    return show(options.name)
+
+
 def _check(options: argparse.Namespace) -> int:
-    if options.online:
-        raise ConfigError(f"check --online {NOT_BUILT}")
     if options.config is None:
-        raise ConfigError("check needs --config F")
+        raise ConfigError("check needs --config F", page="usage")
     from runtime.check import check  # noqa: PLC0415 (as above)
 
-    return check(options.config)
+    return check(options.config, online=options.online, json=options.json)
 
 
 def _fake_server(options: argparse.Namespace) -> int:
@@ -120,9 +137,9 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _later(options: argparse.Namespace) -> int:
     if {"-h", "--help"} & set(options.rest):
-        print_out(f"python -m runtime {options.name}: {LATER_COMMANDS[options.name]}\n\n{options.name} {NOT_BUILT}")
+        print_out(f"{program()} {options.name}: {LATER_COMMANDS[options.name]}\n\n{options.name} {NOT_BUILT}")
         return DONE
-    raise ConfigError(f"{options.name} {NOT_BUILT}")
+    raise ConfigError(f"{options.name} {NOT_BUILT}", page="not_built")
 
 
 # --- the parser
@@ -130,19 +147,17 @@ def _later(options: argparse.Namespace) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m runtime",
+        prog=program(),
         usage="%(prog)s [COMMAND] [options]",
         description="Troupe: teams of LLM agents as actors. Without a command: the demo.",
         formatter_class=_narrow,
-        epilog="Exit codes: 0 done, 1 a workflow failed, 2 usage. Keys: environment only.",
+        epilog=f"Not built yet: {', '.join(LATER_COMMANDS)}. Exit codes: 0 done, 1 a workflow failed, 2 usage or "
+        "configuration. Keys come from the environment only.",
     )
     parser.set_defaults(command=_demo, task=None)
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", prog="python -m runtime")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND [...]", prog=program())
     _add_run(commands)
-    check = commands.add_parser("check", help="check a configuration before anything is spent")
-    check.add_argument("--config", metavar="F", help="the TOML file")
-    check.add_argument("--online", action="store_true", help="one tiny call per model (not built yet)")
-    check.set_defaults(command=_check)
+    _add_configuring(commands)
     fake = commands.add_parser("fake-server", help="serve a scripted OpenAI-compatible team on loopback")
     fake.add_argument("--port", type=_port, default=0, metavar="N", help="0 (the default) chooses a free one")
     fake.add_argument("--script", metavar="F", help="TOML or JSON file with latencies and faults")
@@ -151,8 +166,8 @@ def _parser() -> argparse.ArgumentParser:
     compared = commands.add_parser("bench", help="compare ways to call under a rate limit (about a minute)")
     compared.add_argument("--json", action="store_true", help="one JSON document on standard output")
     compared.set_defaults(command=_bench)
-    for name, text in LATER_COMMANDS.items():
-        later = commands.add_parser(name, help=f"{text} (not built yet)", add_help=False, prefix_chars="\0")
+    for name in LATER_COMMANDS:
+        later = commands.add_parser(name, add_help=False, prefix_chars="\0")
         later.add_argument("rest", nargs=argparse.REMAINDER)
         later.set_defaults(command=_later, name=name)
     return parser
@@ -190,6 +205,28 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("-h", "--help", action="help", help="show this help and exit")
     add("--api-key", nargs="?", action=_NoKey, help=argparse.SUPPRESS)
     run.set_defaults(command=_run)
+
+
+def _add_configuring(commands: argparse._SubParsersAction[_Parser]) -> None:
+    first = commands.add_parser("init", help="write a commented team.toml", formatter_class=_narrow)
+    add = first.add_argument
+    add("file", nargs="?", metavar="F", help="the file (default team.toml); - writes to standard output")
+    add("--base-url", metavar="U", help="an OpenAI-compatible endpoint; asked for at a terminal")
+    add("--model", metavar="M", help="the model's name there; asked for at a terminal")
+    add("--api-key-env", metavar="NAME", help="the environment variable that holds the key")
+    first.set_defaults(command=_init)
+    check = commands.add_parser("check", help="check a configuration before anything is spent")
+    add = check.add_argument
+    add("--config", metavar="F", help="the TOML file")
+    add("--online", action="store_true", help="call each model, for one token")
+    add("--json", action="store_true", help="one JSON document on standard output")
+    check.set_defaults(command=_check)
+    errors = commands.add_parser("errors", help="say why an error happens, and what to do")
+    errors.add_argument("name", nargs="?", metavar="NAME", help="its heading, as in [errors.md#NAME]; else all of them")
+    errors.set_defaults(command=_errors)
+    shell = commands.add_parser("completion", help="print what a shell needs to complete `troupe`")
+    shell.add_argument("shell", choices=["bash", "zsh"], help='in ~/.bashrc: eval "$(troupe completion bash)"')
+    shell.set_defaults(command=_completion)
 
 
 def _add_simulate(commands: argparse._SubParsersAction[_Parser]) -> None:

@@ -7,8 +7,6 @@ defaults beside the guide's values in ``docs/configuration.md``. Partner: ``runt
 from __future__ import annotations
 
 import os
-import re
-import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -20,13 +18,10 @@ from protocol.errors import ConfigError
 from runtime.config_check import check, check_variable, merged
 from runtime.defaults import MAX_TOKENS, ON_EMBEDDED, ROLES
 from runtime.simulation_settings import Simulation
-from runtime.tables import Wrong, did_you_mean, one_line, read
+from runtime.tables import LARGEST_FILE, Wrong, did_you_mean, one_line, parsed, read
 
 if TYPE_CHECKING:
     from runtime.secret import Secret
-
-LARGEST_FILE = 1_000_000
-"""Bytes that a configuration may have."""
 
 Text = Annotated[str, Meta(min_length=1)]
 Seconds = Annotated[float, Meta(gt=0, le=86_400)]
@@ -209,9 +204,9 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Raises ``ConfigError`` and nothing else, whatever the bytes are.
         """
         try:
-            return _from_tables(_toml(text))
+            return from_tables(parsed(text))
         except Wrong as error:
-            raise ConfigError(one_line(f"{source}: {error}")) from None
+            raise ConfigError(one_line(f"{source}: {error}"), page=error.page) from None
 
     @classmethod
     def for_endpoint(
@@ -243,14 +238,14 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             config = config if model is None else _on_model(config, model)
             return config.validated("the given options")
         except Wrong as error:
-            raise ConfigError(one_line(f"the given options: {error}")) from None
+            raise ConfigError(one_line(f"the given options: {error}"), page=error.page) from None
 
     def validated(self, source: str = "the given Config") -> Config:
         """Return this configuration, checked like a file: for one that was built in code. Raises ``ConfigError``."""
         try:
-            return _from_tables(_plain(self))
+            return from_tables(_plain(self))
         except Wrong as error:
-            raise ConfigError(one_line(f"{source}: {error}")) from None
+            raise ConfigError(one_line(f"{source}: {error}"), page=error.page) from None
 
     # --- questions
 
@@ -263,7 +258,8 @@ class Config(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if wanted != "auto":
             return wanted
         if not self.model:
-            raise ConfigError("no model is configured: add a [model.<name>] table with provider and name")
+            text = "no model is configured: add a [model.<name>] table with provider and name"
+            raise ConfigError(text, page="no_model")
         return max(self.model, key=lambda key: self.model[key].tier)
 
     def is_embedded(self, role: str) -> bool:
@@ -292,27 +288,32 @@ def read_key(provider: Provider) -> Secret | None:
     try:
         check_variable(variable, "api_key_env")
     except Wrong as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(str(error), page=error.page) from None
     text = os.environ.get(variable, "").strip()
     if not text:
-        raise ConfigError(f"the environment variable {variable} is not set or empty; api_key_env says it holds the key")
+        text = f"the environment variable {variable} is not set or empty; api_key_env says it holds the key"
+        raise ConfigError(text, page="api_key")
     try:
         return Secret(check_key(text))
     except ValueError as error:
-        raise ConfigError(one_line(f"the environment variable {variable}: {error}")) from None
+        raise ConfigError(one_line(f"the environment variable {variable}: {error}"), page="api_key") from None
 
 
 # --- from bytes to tables to structs
 
 
-def _from_tables(tables: dict[str, Any]) -> Config:
-    """Return the configuration in *tables*; roles of the embedded model get its defaults for what is not said."""
+def from_tables(tables: dict[str, Any], *, checked: bool = True) -> Config:
+    """Return the configuration in *tables*; roles of the embedded model get its defaults for what is not said.
+
+    Without *checked* what must hold between its keys is left for the caller to ask.
+    """
     config = read(Config, merged(tables))
-    check(config)
+    if checked:
+        check(config)
     given = tables.get("roles", {})
     roles = {
         name: replace(role, **{key: ON_EMBEDDED[key] for key in ON_EMBEDDED if key not in given.get(name, {})})
-        if config.is_embedded(name)
+        if checked and config.is_embedded(name)
         else role
         for name, role in config.roles.items()
     }
@@ -326,27 +327,6 @@ def _plain(config: Config) -> dict[str, Any]:
     except (TypeError, ValueError, OverflowError) as error:
         raise Wrong("", f"holds what no configuration can hold: {error}") from None
     return tables
-
-
-def _toml(text: bytes) -> dict[str, Any]:
-    if len(text) > LARGEST_FILE:
-        raise Wrong("", f"is larger than {LARGEST_FILE} bytes; a configuration is a short text")
-    try:
-        return tomllib.loads(text.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        line = text.count(b"\n", 0, error.start) + 1
-        raise Wrong("", f"is not UTF-8 (line {line}, byte {error.start})") from None
-    except RecursionError:
-        raise Wrong("", "is nested too deeply") from None
-    except ValueError as error:
-        raise Wrong("", f"is not TOML: {_toml_fault(str(error), text)}") from None
-
-
-def _toml_fault(message: str, text: bytes) -> str:
-    """Return tomllib's words, with a line also where it only says that the document has ended."""
-    if "integer string conversion" in message:
-        return "it holds a number of more than 4000 digits"
-    return re.sub("at end of document", f"at the end, line {text.count(10) + 1}", message)
 
 
 # --- the short options

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import difflib
 import re
+from functools import partial
 from string import Formatter
 from typing import TYPE_CHECKING, Any
 
 from protocol import ids
 from protocol.roles import AgentRole
-from runtime.defaults import ANY_VARIABLE, NEEDED, ROLES, VARIABLES
+from runtime.defaults import ANY_VARIABLE, NEEDED, OURS, ROLES, VARIABLES
 from runtime.tables import Wrong, did_you_mean, joined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
-    from runtime.config import Config, Model, Provider, Role
+    from runtime.config import Config, Model, Provider, RetryRules, Role
 
 NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
@@ -49,26 +50,48 @@ def _over(below: Any, above: Any) -> Any:
 
 def check(config: Config) -> None:
     """Raise :class:`Wrong` for the first thing in *config* that cannot be."""
+    for wrong in faults(config):
+        raise wrong
+
+
+def faults(config: Config) -> Iterator[Wrong]:
+    """Yield everything in *config* that cannot be, as far as one thing does not hide another."""
+    for check_one in _checks(config):
+        try:
+            check_one()
+        except Wrong as wrong:
+            yield wrong
+
+
+def _checks(config: Config) -> Iterator[Callable[[], None]]:
     for key, provider in config.provider.items():
-        _name("provider", key)
-        _check_provider(provider, joined("provider", key))
+        yield partial(_name, "provider", key)
+        yield partial(_check_provider, provider, joined("provider", key))
     for key, model in config.model.items():
-        _name("model", key)
-        _check_model(model, joined("model", key), config.provider)
+        yield partial(_name, "model", key)
+        yield partial(_check_model, model, joined("model", key), config.provider)
     for key in config.limits:
-        _check_limits("limits", key, config)
+        yield partial(_check_limits, "limits", key, config)
     for key in config.simulation.limits:
-        _check_limits("simulation.limits", key, config)
-    if (total := config.simulation.faults.total) > 1.0 + 1e-9:
-        raise Wrong("simulation.faults", f"expected shares that are 1 together at most, got {total:g}")
+        yield partial(_check_limits, "simulation.limits", key, config)
+    yield partial(_check_shares, config.simulation.faults.total)
     for key in config.flows:
-        _name("flows", key)
+        yield partial(_name, "flows", key)
     for key, role in config.roles.items():
-        _check_role(key, role, config)
+        yield from _checks_of_role(key, role, config)
     if config.team.workflow != "team":
-        _path("team.workflow", config.team.workflow, "'team' or ")
-    if config.retry.cap < config.retry.base:
-        raise Wrong("retry.cap", f"expected at least retry.base, which is {config.retry.base:g}")
+        yield partial(_path, "team.workflow", config.team.workflow, "'team' or ")
+    yield partial(_check_retry, config.retry)
+
+
+def _check_shares(total: float) -> None:
+    if total > 1.0 + 1e-9:
+        raise Wrong("simulation.faults", f"expected shares that are 1 together at most, got {total:g}")
+
+
+def _check_retry(retry: RetryRules) -> None:
+    if retry.cap < retry.base:
+        raise Wrong("retry.cap", f"expected at least retry.base, which is {retry.base:g}")
 
 
 def _name(table: str, key: str) -> None:
@@ -99,9 +122,12 @@ def _check_provider(provider: Provider, key: str) -> None:
 def check_variable(variable: str, key: str) -> None:
     """Refuse what is no name of an environment variable, and what could be a key itself, without showing it."""
     if LOOKS_LIKE_A_KEY.fullmatch(variable):
-        raise Wrong(key, "looks like a key itself (not shown); expected the name of the variable that holds the key")
+        text = "looks like a key itself (not shown); expected the name of the variable that holds the key"
+        raise Wrong(key, text, page="api_key")
     if not VARIABLE.fullmatch(variable):
-        raise Wrong(key, "expected the name of an environment variable: A-Z a-z 0-9 _, as in 'OPENAI_API_KEY'")
+        raise Wrong(
+            key, "expected the name of an environment variable: A-Z a-z 0-9 _, as in 'OPENAI_API_KEY'", page="api_key"
+        )
 
 
 def _check_model(model: Model, key: str, providers: Iterable[str]) -> None:
@@ -127,7 +153,20 @@ def _check_limits(table: str, key: str, config: Config) -> None:
 # --- roles
 
 
-def _check_role(name: str, role: Role, config: Config) -> None:
+def _checks_of_role(name: str, role: Role, config: Config) -> Iterator[Callable[[], None]]:
+    key = joined("roles", name)
+    yield partial(_check_role, name, role)
+    if role.model != "auto":
+        yield partial(_known, f"{key}.model", role.model, config.model, "model")
+    if role.agent is not None:
+        yield partial(_path, f"{key}.agent", role.agent)
+    filled_by = name if role.agent is None else OURS.get(role.agent, "")
+    for part in ("prompt", "revise"):
+        place = f"{filled_by}.{part}"
+        yield partial(_check_template, f"{key}.{part}", getattr(role, part), place)
+
+
+def _check_role(name: str, role: Role) -> None:
     key = joined("roles", name)
     if not ids.ROLE_NAME.fullmatch(name):
         raise Wrong(key, "expected a role's name: 1 to 32 characters of a-z 0-9 _ - that begin with a letter")
@@ -135,28 +174,23 @@ def _check_role(name: str, role: Role, config: Config) -> None:
     close = difflib.get_close_matches(name, tuple(AgentRole), n=1, cutoff=0.8)
     if own and role.agent is None and close:
         raise Wrong(key, f"unknown role; did you mean {str(close[0])!r}? (a role of your own names its agent)")
-    if role.model != "auto":
-        _known(f"{key}.model", role.model, config.model, "model")
-    if role.agent is not None:
-        _path(f"{key}.agent", role.agent)
     if not role.prompt.strip():
         raise Wrong(f"{key}.prompt", "expected a text that is not empty, as in 'Implement: {subtask}'")
-    for part in ("prompt", "revise"):
-        _check_template(f"{key}.{part}", getattr(role, part), f"{name}.{part}" if role.agent is None else "")
 
 
 def _check_template(key: str, template: str, place: str) -> None:
     """Refuse a template that the agent could not fill, or that would not tell the model what to work on."""
     known = VARIABLES.get(place, ANY_VARIABLE)
     used = _variables(key, template)
+    allowed = " ".join(f"{{{name}}}" for name in known)
     for name in used:
         if name not in known:
-            raise Wrong(
-                key, f"unknown variable {{{name[:60]}}}{did_you_mean(name, known)} (a literal brace is written twice)"
-            )
+            text = f"unknown variable {{{name[:60]}}}; allowed are {allowed} (a literal brace is written twice)"
+            raise Wrong(key, text, page="template")
     needed = NEEDED.get(place, ())
     if template and needed and not set(needed) & set(used):
-        raise Wrong(key, f"expected {' or '.join(f'{{{name}}}' for name in needed)} in it; the model would not see it")
+        names = " or ".join(f"{{{name}}}" for name in needed)
+        raise Wrong(key, f"expected {names} in it; the model would not see it", page="template")
 
 
 def _variables(key: str, template: str) -> list[str]:
@@ -164,10 +198,11 @@ def _variables(key: str, template: str) -> list[str]:
     try:
         parts = [part for part in Formatter().parse(template) if part[1] is not None]
     except ValueError as error:
-        raise Wrong(key, f"is no template: {error} (a literal brace is written twice)") from None
+        raise Wrong(key, f"is no template: {error} (a literal brace is written twice)", page="template") from None
     for _, name, form, conversion in parts:
         if form or conversion:
-            raise Wrong(key, f"expected a plain {{variable}}, got one with a format: {{{str(name)[:60]}...}}")
+            text = f"expected a plain {{variable}}, got one with a format: {{{str(name)[:60]}...}}"
+            raise Wrong(key, text, page="template")
     return [str(name) for _, name, _, _ in parts]
 
 

@@ -118,20 +118,44 @@ NOTES = """
 - `[limits."<provider>/<model's name>"]` narrows the limits of a provider to one model; what it does not say is taken
   from the provider's.
 - A budget reserves the most that a call can cost: the bytes of its prompt and `max_tokens` at the model's dearest
-  price. A model without `price` is not called while a budget is set; `price.cached` and `price.written` are for input
-  read from a prompt cache and written to one, `input` where they are not given.
+  price. `price.cached` and `price.written` are for input read from a prompt cache and written to one, `input` where
+  they are not given. Where `price` is not given, `genai-prices` is asked if it is installed
+  (`pip install 'troupe[prices]'`): offline, by `base_url` and the model's name, with what it knows of dearer long
+  calls. A model whose price nobody knows is not called while a budget is set, and its cost is `null`, never 0.
 - `requests_per_day` counts in any 24 hours, and may be used up at once.
 - Priorities are `high` (0, the most urgent), `normal` (1) and `low` (2). 0 is the most urgent in the guide, too.
+- `roles.<name>.agent` and `team.workflow` name a class as `package.module:Name`: a subclass of `actors.Agent` with
+  `async def handle`, or of `actors.Workflow` with `async def run`. Modules are found as `python -m` finds them: in the
+  current directory, and where packages are installed. Where Python was started otherwise (a script of another folder,
+  the command `troupe`) the current directory is put at the end of `sys.path`, so that no file in it takes the place of
+  an installed module; with `-P` or `PYTHONSAFEPATH` it is left out, as Python does. A module that is missing or raises,
+  and a class that is none, is one line and exit 2.
+- A role of your own that only says other words needs no code: `agent = "actors:Coder"`, with a `system_prompt` and a
+  `prompt` such as `"Translate into German: {{task}}"`.
 - `roles.<name>` are the defaults of a role of the user's own; the built-in roles differ where they have a row of their
   own.
 - `[simulation]` is read by `python -m runtime simulate` alone; [simulation.md](simulation.md) says what it means. A
   limit that `[simulation.limits.<provider>]` does not say is none; without that table the provider enforces `[limits]`.
 - Keys come only from the environment variable that `api_key_env` names. Plain `http` goes only to the same machine.
 
+## Before anything is spent
+
+`python -m runtime check --config F` lists everything that cannot work, a line each, on standard error: what the file
+says wrong, classes that cannot be loaded, keys that are not set, roles that nobody plays, models without a price under
+a budget, limits, budgets and windows that can never take one call of a role by its `max_tokens`. What works otherwise
+than it reads is a line with `warning:`. Where nothing is wrong, standard output shows the team; the exit code is 0, and
+2 otherwise. `--json` puts all of it into one document.
+
+`check --online` then calls each model once, for one token and with a JSON schema; where the endpoint refuses the schema
+a second call goes without. It says how long that took, whether the schema was accepted, and the limits that the headers
+told, with a warning where higher ones are configured. A model that does not answer is an error; a provider that is only
+busy (429, 500, 503) is a warning. Nothing is retried. The calls may be billed, a few tokens each.
+
 ## Templates
 
-A template is filled by `str.format` with plain variables; a literal brace is written twice. The templates of a role
-with an agent of its own may use `{{task}}` `{{subtask}}` `{{draft}}` `{{issues}}`.
+`prompt` and `revise` are templates; `system_prompt` is sent as it stands. A template is filled by `str.format` with
+plain variables; a literal brace is written twice. The templates of a role with an agent of its own may use `{{task}}`
+`{{subtask}}` `{{draft}}` `{{issues}}`.
 
 | template | variables |
 |---|---|

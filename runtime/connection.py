@@ -102,10 +102,11 @@ class Recorded:
         self.sock.settimeout(self.line.flight.remaining())
         try:
             self.sock.sendall(self._head(method, path, headers) + body)
-            return self._reply(method)
+            reply: Reply = self._reply(method)
         except BaseException:
             self.close()
             raise
+        return reply
 
     def _head(self: Any, method: str, path: str, headers: dict[str, str]) -> bytes:
         """Return the head of a request; its parts were checked when the caller was made."""

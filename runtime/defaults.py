@@ -76,6 +76,13 @@ NEEDED: Final[dict[str, tuple[str, ...]]] = {
 }
 """Each template must use one of these, or the model would never learn what to work on."""
 
+OURS: Final[dict[str, str]] = {
+    f"{module}:{role.title()}": role
+    for role in ("orchestrator", "coder", "reviewer")
+    for module in ("actors", f"actors.{role}")
+}
+"""The paths of our own agents, by which another role may name them, and the role whose variables they fill in."""
+
 ANY_VARIABLE: Final = ("task", "subtask", "draft", "issues")
 """What the templates of a role with an agent of the user's own may use."""
 

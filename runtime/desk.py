@@ -56,6 +56,13 @@ class Subscribe(Struct, frozen=True, kw_only=True):
     sink: Any
 
 
+class Unsubscribe(Struct, frozen=True, kw_only=True):
+    """Call *sink* of *run* no more; does nothing when it is not called anyway."""
+
+    run: Any
+    sink: Any
+
+
 class Close(Struct, frozen=True, kw_only=True):
     """Open nothing any more, and cancel what runs."""
 
@@ -117,6 +124,11 @@ class Run:
                 self.sinks.remove(sink)
                 self._tell_end(sink)
 
+    def forget(self, sink: Callable[[Progress | RunEnded], object]) -> None:
+        """Tell *sink* nothing more; in the desk's thread, or when there is no desk."""
+        with suppress(ValueError):
+            self.sinks.remove(sink)
+
     def _tell_end(self, sink: Callable[[Progress | RunEnded], object]) -> None:
         assert self.result is not None
         with suppress(Exception):  # a watcher's fault is not the run's
@@ -176,6 +188,8 @@ class Desk(Actor):
                 self._waiting(message)
             case Subscribe():
                 message.run.replay(message.sink)
+            case Unsubscribe():
+                message.run.forget(message.sink)
             case Close():
                 self._close(message)
             case CancelRun():

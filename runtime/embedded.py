@@ -66,7 +66,7 @@ class EmbeddedModel:
         self.stop()
         reason = available()
         if reason is not None:
-            raise ConfigError(reason)
+            raise ConfigError(reason, page="embedded")
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115  # lives as long as the child; a pipe would need a reader
         self._process = self._spawn(self._errors)
         try:
@@ -131,7 +131,8 @@ class EmbeddedModel:
             return str(json.loads(line)["url"])
         if line == b"":
             _wait(process, 1.0)
-        raise ConfigError(self.failure() or f"the embedded model was not ready within {self._ready_within:g} s")
+        reason = self.failure() or f"the embedded model was not ready within {self._ready_within:g} s"
+        raise ConfigError(reason, page="embedded")
 
     def _last_words(self) -> str:
         """Return the last line of the child's standard error, as a clause; empty when there is none."""

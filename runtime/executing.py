@@ -47,7 +47,7 @@ class Executing:
         reason = self._sandbox.obstacle() if enabled is True else _missing()
         self._reason = reason or ""
         if enabled is True and reason is not None:
-            raise ConfigError(f"executor.enabled is true, and there is no sandbox: {reason}")
+            raise ConfigError(f"executor.enabled is true, and there is no sandbox: {reason}", page="sandbox")
         self.running = Running(on=True) if reason is None else Running(reason=f"{NO_SANDBOX} ({reason})")
 
     def agents(self) -> dict[str, tuple[ActorSpec, ...]]:

@@ -13,11 +13,11 @@ import pykka
 from protocol.errors import TroupeError
 from protocol.signals import CancelRun, Progress, RunEnded
 from runtime.channel import Channel
-from runtime.desk import Subscribe
+from runtime.desk import Subscribe, Unsubscribe
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import AsyncIterator, Callable, Generator, Iterator
+    from collections.abc import AsyncGenerator, Callable, Generator
 
     from protocol.messages import WorkflowResult
     from runtime.desk import Run
@@ -65,25 +65,47 @@ class Handle:
         else:
             self.run.replay(sink)
 
-    def events(self) -> Iterator[Progress]:
-        """Iterate over the run's events, from its first to its last; blocks between them and ends with the run."""
-        channel: Channel[Progress | RunEnded] = Channel()
-        self.subscribe(channel.put)
-        while not isinstance(event := channel.get(), RunEnded):
-            yield event
+    def unsubscribe(self, sink: Callable[[Progress | RunEnded], object]) -> None:
+        """Call *sink* no more; what is under way to it may still come. The run goes on."""
+        if not self.done() and os.getpid() == self._pid:
+            self._tell(Unsubscribe(run=self.run, sink=sink))
 
-    async def aevents(self) -> AsyncIterator[Progress]:
-        """Iterate over the run's events in the running event loop."""
+    def events(self) -> Generator[Progress, None, None]:
+        """Iterate over the run's events, from its first to its last; blocks between them and ends with the run.
+
+        Whoever stops early ends the watching, not the run.
+        """
+        channel: Channel[Progress | RunEnded] = Channel()
+        sink = channel.put  # one object: each access to a method makes another
+        self.subscribe(sink)
+        try:
+            while not isinstance(event := channel.get(), RunEnded):
+                yield event
+        finally:
+            self.unsubscribe(sink)
+
+    async def aevents(self) -> AsyncGenerator[Progress, None]:
+        """Iterate over the run's events in the running event loop; whoever stops early ends the watching, not the run.
+
+        A slow reader holds up neither the run nor other readers: what it has not read yet waits for it.
+        """
         import asyncio  # noqa: PLC0415 (whoever awaits has it; a program without an event loop never loads it)
 
         queue: asyncio.Queue[Progress | RunEnded] = asyncio.Queue()
         loop = asyncio.get_running_loop()
-        self.subscribe(lambda event: loop.call_soon_threadsafe(queue.put_nowait, event))
-        while not isinstance(event := await queue.get(), RunEnded):
-            yield event
+
+        def sink(event: Progress | RunEnded) -> None:
+            loop.call_soon_threadsafe(queue.put_nowait, event)
+
+        self.subscribe(sink)
+        try:
+            while not isinstance(event := await queue.get(), RunEnded):
+                yield event
+        finally:
+            self.unsubscribe(sink)
 
     def __await__(self) -> Generator[Any, None, WorkflowResult]:
-        """Wait for the end without blocking the running event loop."""
+        """Wait for the end without blocking the event loop; a waiter that is cancelled leaves the run as it is."""
         return self._wait().__await__()
 
     async def _wait(self) -> WorkflowResult:
@@ -101,7 +123,10 @@ class Handle:
                 loop.call_soon_threadsafe(settle)
 
         self.subscribe(sink)
-        await ended
+        try:
+            await ended
+        finally:
+            self.unsubscribe(sink)
         return self.result()
 
     def _living(self) -> bool:
@@ -109,5 +134,5 @@ class Handle:
         if self.done():
             return False
         if os.getpid() != self._pid:
-            raise TroupeError(FORKED)
+            raise TroupeError(FORKED, page="system")
         return True

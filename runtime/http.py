@@ -292,12 +292,13 @@ def check_url(url: str) -> str:
         raise ValueError("the base URL names no host and port to go to, as in https://api.example.com/v1")
     if parts.query or parts.fragment:
         raise ValueError("the base URL ends in a query or fragment; paths are put behind it")
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback(host):
         raise ValueError(f"the base URL sends the key in the clear to {host}; http is for this machine only, use https")
     return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether *host*, a name or an address, is this machine."""
     if host == "localhost":
         return True
     try:

@@ -51,7 +51,7 @@ class Outlet:
                 self._events = Path(options.events).open("w", encoding="utf-8")  # noqa: SIM115 (the stack closes it)
                 stack.callback(self._close_events)
         except OSError as error:
-            raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
+            raise ConfigError(f"{error.filename} cannot be written: {error.strerror}", page="output") from None
 
     def event(self, event: Progress) -> None:
         """Show and write one event."""
@@ -71,7 +71,7 @@ class Outlet:
         if self._json or result.output:
             self._print(document if self._json else result.output)
         if not result.success:
-            complain(f"{result.correlation_id} failed: {result.error_kind}: {result.error}")
+            complain(f"{result.correlation_id} failed: {result.error_kind}: {result.error}", str(result.error_kind))
 
     def end(self, results: list[WorkflowResult], wall_ms: float) -> None:
         """Print the closing summary, and with --json --tasks the line of sums."""
@@ -93,7 +93,7 @@ class Outlet:
             yield
         except OSError as error:
             self.broken = True
-            complain(f"{place} cannot be written: {error.strerror or error}")
+            complain(f"{place} cannot be written: {error.strerror or error}", "output")
 
     def _write_event(self, file: TextIO, event: Progress) -> None:
         try:

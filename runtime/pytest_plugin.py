@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
     from actors.testing import ActorTestKit, ScriptedModel, TestProbe
 
+RAISED_SHOWN = 3
+"""How many tracebacks of handlers a failed test shows, the last ones."""
 MARKER = "actor_kit(**options): options of the ActorTestKit behind the fixture; threads=True: on real threads"
 
 
@@ -60,7 +62,7 @@ def _kit(model: ScriptedModel, *, threads: bool = False, **options: Any) -> Acto
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Show the last messages of every kit among the fixtures of a test that failed, whatever failed it."""
+    """Show what handlers raised in a test that failed, and the last messages of every kit among its fixtures."""
     outcome: Any = yield
     report = outcome.get_result()
     home = sys.modules.get("actors.kit")
@@ -68,5 +70,8 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         return
     said = str(call.excinfo.value)
     for value in getattr(item, "funcargs", {}).values():
-        if isinstance(value, home.ActorTestKit) and (told := value.sequence()) not in said:
+        if not isinstance(value, home.ActorTestKit):
+            continue
+        if (told := value.sequence()) not in said:
             report.sections.append(("actor_kit", told))
+        report.sections += [("actor_kit: what a handler raised", trace) for trace in value.rig.raised[-RAISED_SHOWN:]]

@@ -55,17 +55,17 @@ def run(options: argparse.Namespace) -> int:
 def configuration(options: argparse.Namespace) -> Config:
     """Return the configuration that the options ask for: a file, an endpoint, or both."""
     if options.config is None and options.base_url is None:
-        raise ConfigError("run needs --config F, or --base-url U with --model M")
+        raise ConfigError("run needs --config F, or --base-url U with --model M", page="usage")
     where = {name: getattr(options, name) for name in ("base_url", "model", "provider", "api_key_env")}
     if options.config is None:
         if options.model is None:
-            raise ConfigError("--base-url needs --model M")
+            raise ConfigError("--base-url needs --model M", page="usage")
         return Config.for_endpoint(**{name: value for name, value in where.items() if value is not None})
     config = Config.load(options.config).override(**where)
     if not config.model and config.team.workflow == "team":
-        raise ConfigError(f"{options.config}: {check.NO_MODEL}")
+        raise ConfigError(f"{options.config}: {check.NO_MODEL}", page="no_model")
     for gap in check.gaps(config):
-        complain(f"{options.config}: {gap}")
+        complain(f"{options.config}: {gap}", "budget")
     return config
 
 

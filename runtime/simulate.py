@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from msgspec.structs import replace
 
-from protocol.errors import ConfigError, TroupeError
+from protocol.errors import ConfigError
 from runtime import check
 from runtime.config import Config
 from runtime.simulation import SimulatedSystem
@@ -99,9 +99,9 @@ def configuration(path: str | None) -> Config:
         return Config.parse(BUILT_IN.encode(), "the built-in configuration")
     config = Config.load(path)
     if not config.model:
-        raise ConfigError(f"{path}: {check.NO_MODEL}")
+        raise ConfigError(f"{path}: {check.NO_MODEL}", page="no_model")
     for gap in check.gaps(config):
-        complain(f"{path}: {gap}")
+        complain(f"{path}: {gap}", "budget")
     return config
 
 
@@ -125,7 +125,8 @@ def opened(path: str) -> BinaryIO:
     try:
         return Path(path).open("wb")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--trace {path}: cannot be written: {getattr(error, 'strerror', None) or error}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"--trace {path}: cannot be written: {reason}", page="output") from None
 
 
 class Trace:
@@ -162,4 +163,4 @@ class Trace:
         try:
             act()
         except OSError as error:
-            raise TroupeError(f"the trace cannot be written: {error.strerror}") from None
+            raise ConfigError(f"the trace cannot be written: {error.strerror}", page="output") from None

@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+import traceback
 from itertools import count
 from threading import current_thread
 from typing import TYPE_CHECKING, Any, Self
@@ -36,7 +37,7 @@ from protocol.errors import ConfigError, ErrorKind, TroupeError
 from protocol.signals import Control, StartRun, Stop
 from runtime import assembly
 from runtime.config import Config
-from runtime.desk import Close, Desk, Open, Run, Runs, Subscribe
+from runtime.desk import Close, Desk, Open, Run, Runs, Subscribe, Unsubscribe
 from runtime.executing import Executing
 from runtime.handle import FORKED, Handle
 from runtime.logs import get_logger
@@ -67,7 +68,9 @@ class ActorSystem:
     """
 
     def __init__(self, config: Config | None = None) -> None:
-        self.config = config or Config()
+        self.config = Config() if config is None else config
+        if not isinstance(self.config, Config):
+            raise ConfigError(f"a system takes a Config, not {config!r}: Config.load(path) reads a file")
         self._pid = os.getpid()
         self._started = self._stopped = False
         self._refusal = "the system is not running: use it in a with block, or call start() first"
@@ -78,6 +81,7 @@ class ActorSystem:
         self.directory = Directory(pinned if in_threads else self._shared, pinned)
         self.directory.on_dead_letter = self._on_dead_letter
         self.directory.on_failure = self._on_failure
+        self.directory.on_raised = self._on_raised
         self.directory.on_lesson = self._on_lesson
         self.directory.on_collapse = self._on_collapse
         self._watchdog = Watchdog(self.directory, (self._shared, pinned), self._on_slow)
@@ -194,9 +198,15 @@ class ActorSystem:
         self.stop()
 
     async def __aenter__(self) -> Self:
-        from asyncio import to_thread  # noqa: PLC0415 (a program without an event loop never loads it)
+        import asyncio  # noqa: PLC0415 (a program without an event loop never loads it)
 
-        return await to_thread(self.start)
+        starting = asyncio.create_task(asyncio.to_thread(self.start))
+        try:
+            return await asyncio.shield(starting)
+        except asyncio.CancelledError:  # the thread starts it all the same, and nobody would stop it
+            await asyncio.gather(starting, return_exceptions=True)
+            await asyncio.to_thread(self.stop)
+            raise
 
     async def __aexit__(self, *_: object) -> None:
         from asyncio import to_thread  # noqa: PLC0415 (as above)
@@ -236,10 +246,10 @@ class ActorSystem:
         """
         self._check()
         start = StartRun(
-            run=assembly.correlation_id(correlation_id or f"run-{secrets.token_hex(6)}"),
+            run=assembly.correlation_id(f"run-{secrets.token_hex(6)}" if correlation_id is None else correlation_id),
             task=assembly.task(task),
             workflow=self._workflow_name(workflow, to),
-            to=to,
+            to=to if to is None else assembly.words("to", to),
             priority=assembly.priority(priority),
             flow=assembly.flow(flow),
             timeout=assembly.timeout(timeout),
@@ -253,6 +263,13 @@ class ActorSystem:
         elif not assembly.same(handle.run.start, start):
             raise TroupeError(f"run {start.run!r} exists already with another task")
         return handle
+
+    def handle(self, correlation_id: str) -> Handle | None:
+        """Return the handle of that run, None when it is not known.
+
+        Known are the runs that go on, the last 50 that ended, and all whose handles are in use; also after the stop.
+        """
+        return self._runs.get(correlation_id)
 
     def dead_letters(self) -> list[DeadLetter]:
         """Return the last messages that nobody handled, oldest first."""
@@ -276,9 +293,9 @@ class ActorSystem:
 
     def _check(self) -> None:
         if self._started and os.getpid() != self._pid:
-            raise TroupeError(FORKED)
+            raise TroupeError(FORKED, page="system")
         if self._refusal:
-            raise TroupeError(self._refusal)
+            raise TroupeError(self._refusal, page="system")
 
     def _cast(self, role: str, specs: tuple[ActorSpec, ...]) -> None:
         refusal = self._ask(ids.SUPERVISOR, Register(role=role, specs=specs))
@@ -290,7 +307,7 @@ class ActorSystem:
         try:
             return self.directory.mailboxes[address].actor.actor_ref.ask(message, timeout=EDGE_TIMEOUT)  # type: ignore[union-attr]
         except (KeyError, AttributeError, pykka.ActorDeadError, pykka.Timeout) as error:
-            raise TroupeError(f"the system does not answer: {in_words(error)}") from None
+            raise TroupeError(f"the system does not answer: {in_words(error)}", page="system") from None
 
     def _tell_desk(self, message: Any) -> None:
         """Pass on what is said outside; what the desk cannot take any more comes back as a dead letter."""
@@ -302,6 +319,9 @@ class ActorSystem:
         """Keep and log it. What was said to a desk that is gone is done here, so that nobody waits for ever."""
         if isinstance(letter.message, Subscribe):
             letter.message.run.replay(letter.message.sink)
+            return
+        if isinstance(letter.message, Unsubscribe):
+            letter.message.run.forget(letter.message.sink)
             return
         if isinstance(letter.message, (Open, StartRun)) and letter.to in {ids.DESK, ids.SUPERVISOR}:
             start = letter.message.start if isinstance(letter.message, Open) else letter.message
@@ -322,6 +342,12 @@ class ActorSystem:
             action=action,
             trace=news.traceback,
         )
+
+    def _on_raised(self, event: str, address: str, run: str, error: BaseException) -> None:
+        """Show where a user's code raised, which its result does not; who called a function may have caught that."""
+        say = _log.info if event == "function.raised" else _log.error
+        trace = "".join(traceback.format_exception(error))
+        say(event, correlation_id=run, actor=address, error=in_words(error), trace=trace)
 
     def _on_lesson(self, domain: str, limit: LearnedLimit) -> None:
         _log.info(

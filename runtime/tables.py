@@ -1,4 +1,4 @@
-"""Reading parsed TOML into frozen structs, so that whatever is wrong is named by its whole key.
+"""Reading TOML into frozen structs, so that whatever is wrong is named by its whole key.
 
 ``msgspec`` checks each value; the walk over the tables is done here, since the paths in msgspec's own errors leave out
 the keys of dicts (``$.limits[...]``). No message shows a text, which could be a secret; numbers are shown.
@@ -7,6 +7,8 @@ the keys of dicts (``$.limits[...]``). No message shows a text, which could be a
 from __future__ import annotations
 
 import difflib
+import re
+import tomllib
 from types import UnionType
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
@@ -14,10 +16,12 @@ import msgspec
 from msgspec import NODEFAULT, Meta, Struct, structs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 T = TypeVar("T", bound=Struct)
 
+LARGEST_FILE = 1_000_000
+"""Bytes that a configuration may have."""
 LONGEST_NAME = 60
 WORDS = {
     bool: "true or false",
@@ -35,37 +39,95 @@ NEARLY = 0.08
 class Wrong(ValueError):  # noqa: N818 (never leaves the configuration: it becomes a ConfigError with the file in front)
     """The value of one key is wrong: the dotted key, and what was expected."""
 
-    def __init__(self, key: str, text: str) -> None:
+    def __init__(self, key: str, text: str, *, page: str = "configuration") -> None:
         super().__init__(f"{key}: {text}" if key else text)
+        self.key, self.text, self.page = key, text, page
+
+
+def parsed(text: bytes) -> dict[str, Any]:
+    """Return the tables that *text* holds as TOML. Raises :class:`Wrong`, whatever the bytes are."""
+    if len(text) > LARGEST_FILE:
+        raise Wrong("", f"is larger than {LARGEST_FILE} bytes; a configuration is a short text")
+    try:
+        return tomllib.loads(text.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = text.count(b"\n", 0, error.start) + 1
+        raise Wrong("", f"is not UTF-8 (line {line}, byte {error.start})") from None
+    except RecursionError:
+        raise Wrong("", "is nested too deeply") from None
+    except ValueError as error:
+        raise Wrong("", f"is not TOML: {_fault(str(error), text)}") from None
+
+
+def _fault(message: str, text: bytes) -> str:
+    """Return tomllib's words, with a line also where it only says that the document has ended."""
+    if "integer string conversion" in message:
+        return "it holds a number of more than 4000 digits"
+    return re.sub("at end of document", f"at the end, line {text.count(10) + 1}", message)
 
 
 def read(kind: type[T], table: object, key: str = "") -> T:
     """Return *table*, which stands at *key*, as a *kind*. Raises :class:`Wrong` for the first thing that is wrong."""
+    for wrong in faults(kind, table, key):
+        raise wrong
+    return msgspec.convert(table, kind)
+
+
+def faults(kind: type[Struct], table: object, key: str = "") -> Iterator[Wrong]:
+    """Yield everything that keeps *table*, which stands at *key*, from being a *kind*."""
     if not isinstance(table, dict):
-        raise Wrong(key, f"expected a table, got {described(table)}")
+        yield Wrong(key, f"expected a table, got {described(table)}")
+        return
     fields = {field.name: field for field in structs.fields(kind)}
     for name in table:
         if name not in fields:
-            raise Wrong(joined(key, name), f"unknown key{did_you_mean(name, fields)}")
+            yield Wrong(joined(key, name), f"unknown key{did_you_mean(name, fields)}")
     for name, field in fields.items():
         if name not in table and field.default is NODEFAULT and field.default_factory is NODEFAULT:
-            raise Wrong(joined(key, name), f"is missing; expected {expected(field.type)}")
-    return kind(**{name: _member(fields[name].type, value, joined(key, name)) for name, value in table.items()})
+            yield Wrong(joined(key, name), f"is missing; expected {expected(field.type)}")
+    for name, value in table.items():
+        if name in fields:
+            yield from _member_faults(fields[name].type, value, joined(key, name))
 
 
-def _member(type_: Any, value: object, key: str) -> Any:
-    """Return *value* as *type_*: a table of its own, a table of named tables, or one checked value."""
+def _member_faults(type_: Any, value: object, key: str) -> Iterator[Wrong]:
+    """Yield what is wrong with *value* as *type_*: a table of its own, a table of named tables, or one value."""
     if get_origin(type_) is dict:
         if not isinstance(value, dict):
-            raise Wrong(key, f"expected tables [{key}.<name>], got {described(value)}")
-        return {name: read(get_args(type_)[1], entry, joined(key, name)) for name, entry in value.items()}
+            yield Wrong(key, f"expected tables [{key}.<name>], got {described(value)}")
+            return
+        for name, entry in value.items():
+            yield from faults(get_args(type_)[1], entry, joined(key, name))
+        return
     struct = _struct_in(type_)
     if struct is not None and value is not None:
-        return read(struct, value, key)
+        yield from faults(struct, value, key)
+        return
     try:
-        return msgspec.convert(value, type_)
+        msgspec.convert(value, type_)
     except msgspec.ValidationError:
-        raise Wrong(key, f"expected {expected(type_)}, got {described(value)}{_meant(type_, value)}") from None
+        yield Wrong(key, f"expected {expected(type_)}, got {described(value)}{_meant(type_, value)}")
+
+
+def mended(kind: type[Struct], table: object) -> dict[str, Any]:
+    """Return what is sound in *table* as one that can be read, so that what else is wrong is found in the same pass.
+
+    What is wrong is left out; in the place of what is missing stands ``?`` or 0.
+    """
+    sound: dict[str, Any] = {}
+    given = table if isinstance(table, dict) else {}
+    for field in structs.fields(kind):
+        value, struct = given.get(field.name), _struct_in(field.type)
+        if field.name in given and get_origin(field.type) is dict:
+            named = value if isinstance(value, dict) else {}
+            sound[field.name] = {name: mended(get_args(field.type)[1], entry) for name, entry in named.items()}
+        elif field.name in given and struct is not None and isinstance(value, dict):
+            sound[field.name] = mended(struct, value)
+        elif field.name in given and not any(_member_faults(field.type, value, "")):
+            sound[field.name] = value
+        elif field.default is NODEFAULT and field.default_factory is NODEFAULT:
+            sound[field.name] = "?" if "text" in expected(field.type) else 0
+    return sound
 
 
 def _struct_in(type_: Any) -> type[Struct] | None:

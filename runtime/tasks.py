@@ -41,15 +41,19 @@ class TaskLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     max_cost: float | None = None
 
 
+def _refused(text: str) -> ConfigError:
+    return ConfigError(text, page="tasks")
+
+
 def read_tasks(options: argparse.Namespace) -> list[TaskLine]:
     """Return the tasks; refuses empty, too long and undecodable ones with a ``ConfigError`` of one line."""
     if (options.task is None) == (options.tasks is None):
-        raise ConfigError("run takes one TASK, or --tasks F")
+        raise _refused("run takes one TASK, or --tasks F")
     if options.tasks is None:
         text = _read("-", "the task", MOST_BYTES + 3) if options.task == "-" else options.task
         return [checked(_filled(TaskLine(task=text, id=options.id), options), "the task")]
     if options.id is not None:
-        raise ConfigError("--id goes with one TASK; in --tasks give each JSON line its own id")
+        raise _refused("--id goes with one TASK; in --tasks give each JSON line its own id")
     source = "standard input" if options.tasks == "-" else options.tasks
     lines = _read(options.tasks, source, MOST_FILE).split("\n")  # splitlines would break at U+2028 inside a JSON text
     tasks = _each_once(
@@ -58,7 +62,7 @@ def read_tasks(options: argparse.Namespace) -> list[TaskLine]:
         if line.strip()
     )
     if not tasks:
-        raise ConfigError(f"{source} holds no task")
+        raise _refused(f"{source} holds no task")
     return tasks
 
 
@@ -70,13 +74,13 @@ def _read(path: str, what: str, most: int) -> str:
             with Path(path).open("rb") as file:
                 data = file.read(most + 1)
     except (OSError, ValueError) as error:
-        raise ConfigError(f"{what} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        raise _refused(f"{what} cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > most:
-        raise ConfigError(f"{what} is too long: {MOST_BYTES if what == 'the task' else most} bytes are the most")
+        raise _refused(f"{what} is too long: {MOST_BYTES if what == 'the task' else most} bytes are the most")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{what} is not UTF-8 (byte {error.start})") from None
+        raise _refused(f"{what} is not UTF-8 (byte {error.start})") from None
 
 
 def _line(line: str, where: str, options: argparse.Namespace) -> TaskLine:
@@ -85,7 +89,7 @@ def _line(line: str, where: str, options: argparse.Namespace) -> TaskLine:
     try:
         task = msgspec.json.decode(line, type=TaskLine)
     except (msgspec.DecodeError, RecursionError, UnicodeEncodeError) as error:
-        raise ConfigError(f"{where}: {error}") from None
+        raise _refused(f"{where}: {error}") from None
     return checked(_filled(task, options), where)
 
 
@@ -100,7 +104,7 @@ def _each_once(tasks: Iterable[tuple[str, TaskLine]]) -> list[TaskLine]:
     for where, line in tasks:
         before = known.setdefault(line.id, (where, line.task)) if line.id is not None else (where, line.task)
         if before[1] != line.task:
-            raise ConfigError(f"{where}: the id {line.id!r} stands for another task in {before[0].rpartition(', ')[2]}")
+            raise _refused(f"{where}: the id {line.id!r} stands for another task in {before[0].rpartition(', ')[2]}")
         if before[0] == where:
             kept.append(line)
     return kept
@@ -110,25 +114,25 @@ def checked(task: TaskLine, where: str) -> TaskLine:
     """Return *task* when it can be run; raises ``ConfigError`` naming *where* it stands."""
     _check_text(task, where)
     if task.priority is not None and task.priority not in PRIORITIES:
-        raise ConfigError(f"{where}: priority must be high, normal or low, not {task.priority[:80]!r}")
+        raise _refused(f"{where}: priority must be high, normal or low, not {task.priority[:80]!r}")
     if task.flow is not None and not NAME.fullmatch(task.flow):
-        raise ConfigError(f"{where}: a flow is 1 to 64 characters of A-Z a-z 0-9 _ . -, not {task.flow[:80]!r}")
+        raise _refused(f"{where}: a flow is 1 to 64 characters of A-Z a-z 0-9 _ . -, not {task.flow[:80]!r}")
     if task.timeout is not None and not 0.0 < task.timeout <= MOST_SECONDS:
-        raise ConfigError(f"{where}: timeout is a number of seconds above 0, not {task.timeout}")
+        raise _refused(f"{where}: timeout is a number of seconds above 0, not {task.timeout}")
     if task.max_cost is not None and not 0.0 <= task.max_cost <= MOST_DOLLARS:
-        raise ConfigError(f"{where}: max_cost is a number of US dollars from 0 on, not {task.max_cost}")
+        raise _refused(f"{where}: max_cost is a number of US dollars from 0 on, not {task.max_cost}")
     return task
 
 
 def _check_text(task: TaskLine, where: str) -> None:
     """Refuse a task, or an id, that cannot be one."""
     if not task.task.strip():
-        raise ConfigError(f"{where} is empty")
+        raise _refused(f"{where} is empty")
     try:
         size = len(task.task.encode())
     except UnicodeEncodeError:
-        raise ConfigError(f"{where} is not valid text: it holds bytes that are no UTF-8") from None
+        raise _refused(f"{where} is not valid text: it holds bytes that are no UTF-8") from None
     if size > MOST_BYTES:
-        raise ConfigError(f"{where} is too long: it has {size} bytes, {MOST_BYTES} bytes are the most")
+        raise _refused(f"{where} is too long: it has {size} bytes, {MOST_BYTES} bytes are the most")
     if task.id is not None and not is_correlation_id(task.id):
-        raise ConfigError(f"{where}: an id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {task.id[:80]!r}")
+        raise _refused(f"{where}: an id is 1 to 64 characters of A-Z a-z 0-9 _ -, not {task.id[:80]!r}")

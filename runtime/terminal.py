@@ -78,9 +78,14 @@ def columns() -> int:
         return COLUMNS
 
 
-def complain(text: str) -> None:
-    """Say in one line what went wrong."""
-    say(f"troupe: {printable(text, MOST_LINE)}")
+def program() -> str:
+    """Return how the command line was started."""
+    return "troupe" if os.path.basename(sys.argv[0]) == "troupe" else "python -m runtime"  # noqa: PTH119 (a text)
+
+
+def complain(text: str, page: str = "") -> None:
+    """Say in one line what went wrong; *page* is the heading in ``docs/errors.md`` that says why, and what to do."""
+    say(f"troupe: {printable(text, MOST_LINE)}{f' [errors.md#{page}]' if page else ''}")
 
 
 def printable(text: str, width: int = WIDTH) -> str:

@@ -48,7 +48,7 @@ def test_a_figure_over_its_bound_is_named():
     for world in chosen["worlds"]:
         world["verdicts"].update(cost_at_equal_quality=0.61, over_oracle=0.11)
     chosen["worlds"][3]["verdicts"].update(above_mix=-0.5)
-    assert script("complexity").broken(planned) == ["tune simple: 26 of 30, at least 90%"]
+    assert script("complexity").broken(planned) == ["author 1, tune simple: 26 of 30, at least 90%"]
     assert len(script("feedback").broken(rounds)) == 4
     assert script("routing").broken(chosen) == [
         "cost_at_equal_quality: 0.610 in the median world, at most 0.6",

@@ -58,6 +58,12 @@ def test_every_file_of_the_packages_is_in_it(names: set[str]):
     assert {name for name in names if ".dist-info/" not in name} == there
 
 
+def test_it_brings_the_command(wheel: Path, names: set[str]):
+    (entry_points,) = (name for name in names if name.endswith("dist-info/entry_points.txt"))
+    with ZipFile(wheel) as archive:
+        assert "troupe = runtime.__main__:script" in archive.read(entry_points).decode().splitlines()
+
+
 def test_the_licence_travels_with_it(names: set[str]):
     assert [name for name in names if name.endswith("dist-info/licenses/LICENSE")]
 
@@ -107,6 +113,18 @@ def test_the_examples_of_tests_pass_where_only_the_wheel_and_pytest_are_installe
     command = [str(empty), "-I", "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "test_my_agent.py"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert "5 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_agent_of_the_page_passes_its_test_and_runs_there_too(empty: Path, tmp_path: Path):
+    for name in ("translator.py", "test_translator.py"):
+        copy2(ROOT / "examples" / name, tmp_path)
+    for command, said in (
+        (("-m", "pytest", "-p", "no:cacheprovider"), "1 passed"),
+        (("translator.py",), "Good morning"),
+    ):
+        run = [str(empty), "-W", "error", *command]
+        done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert said in done.stdout, done.stdout + done.stderr
 
 
 def test_in_that_environment_is_nothing_else(empty: Path):
@@ -178,7 +196,17 @@ def fresh(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=60)
     python = home / "bin" / "python"
     options = ("--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1", "--only-binary", ":all:")
-    command = [sys.executable, "-m", "pip", "--python", str(python), "install", *options, *bounds(request.param), str(wheel)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        *options,
+        *bounds(request.param),
+        str(wheel),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     if "(from versions: none)" in done.stderr or "Failed to establish a new connection" in done.stderr:
         pytest.skip("no package index can be reached")

@@ -14,7 +14,7 @@ import runtime
 from actors import testing
 from protocol.errors import ConfigError
 from runtime.fake_server import FakeServer
-from tests.pages import ROOT, blocks, check_command, commands, configured, pages, python_of, run_python
+from tests.blocks import ROOT, blocks, check_command, commands, configured, pages, python_of, run_python
 
 CHECKED = {"python", "toml", "json", "sh"}
 SHOWN = {"text", "mermaid"}
@@ -96,7 +96,7 @@ def test_a_command_that_is_wrong_is_noticed(command):
 
 def test_every_page_has_its_place_in_the_nav_of_the_site():
     there = {page.name for page in (ROOT / "docs").glob("*.md")}
-    assert there - set(re.findall(r": (\w+\.md)$", SITE, re.MULTILINE)) == set()
+    assert there - set(re.findall(r": ([\w-]+\.md)$", SITE, re.MULTILINE)) == set()
 
 
 def test_the_site_fetches_nothing_from_elsewhere():

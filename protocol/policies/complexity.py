@@ -1,8 +1,8 @@
 """How complex a task is, which role it goes to, and into how many parts it is worth taking apart.
 
 No model is asked: marks in the words, English and German, add up to a score in 0..1, and every mark that counted is
-named. What is pasted (code, logs, quotes, data) is no part of the request and is cut out first, so a long report with a
-small question stays small. What somebody knows besides (:class:`Hints`) moves the score.
+named. Only what is asked counts (``protocol/asked.py``), by the words that it holds (``protocol/words.py``). What
+somebody knows besides (:class:`Hints`) moves the score.
 """
 
 from __future__ import annotations
@@ -12,6 +12,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
+
+from protocol.asked import asked, is_question, is_small, items
+from protocol.words import marks_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,74 +27,10 @@ SPLIT_FROM: Final = 5
 """So many parts make a complex subtask too large for one coder: it was planned already, so a score is not enough."""
 START: Final = 0.3
 """The score of a task without any mark."""
-MOST_READ: Final = 4000
-"""Characters of a task that are looked at before what is pasted is cut out."""
+FEW: Final = 6
+"""Commas and ands that are no list of parts where nothing is said to be made."""
 LONGEST_REMEMBERED: Final = 4096
 """Characters of the longest task whose score is remembered: planner, coder and reviewer ask for the same one."""
-MOST_ASKED: Final = 1000
-"""Characters of the request that are scored; of a longer one the end counts as well, where its question stands."""
-
-# --- words: "stem*" begins a word, "*stem" ends it, "word" is it
-
-_PROJECT: Final = """
-    build develop* migrat* port rewrite restructure redesign* reorgani* replace organi* plan prepare moderni*
-    consolidate integrate launch compare analyse analyze research audit bring entwick* entwirf* entwerfe* migrier*
-    programmier* plane planen realisier* digitalisier* portier* recherchier* organisier* analysier* baue bauen
-    zusammen ersetze*"""
-_MAKE: Final = "implement* create write design make erstell* schreib* mach*"
-_HOUSE: Final = """
-    our unser* across everything company team teams department* organization organisation legacy whole entire alles
-    gesamte* firma unternehmen abteilung* altsystem komplett*"""
-_STEPS: Final = """
-    then next afterwards finally plus first danach anschließend dann sowie zuerst schließlich phase phases phasen
-    milestone* meilenstein* rollout validate packages"""
-_CONDITIONS: Final = """
-    must should shall without compliant muss müssen soll* ohne mindestens *konform hochverfügbar accessib* wcag gdpr
-    dsgvo iso barrierefrei* mehrsprachig* tenancy multitenan* mandantenfähig offline"""
-_BIG: Final = """
-    *app apps *application *applications *platform *portal *shop *store *website *site game games platformer clone
-    *compiler interpreter kernel *system *systems *engine bot crawler *pipeline sdk *library libraries *framework
-    marketplace dashboard gallery wiki *editor *database *client *server *service *services api parser scheduler
-    protocol tool simulator backend frontend monolith erp crm management manager generator tracker planner course
-    curriculum novel book study proposal brand conference campaign festival handbook documentation audit report
-    *anwendung *plattform *laden *spiel *dienst *dienste *datenbank *bibliothek *werkzeug *schnittstelle *software
-    *zentrale *verwaltung *steuerung *konzept lastenheft *buch *roman *kurs *lehrgang *hochzeit *tagung *messe
-    *kampagne *gutachten *studie *buchhaltung *programm *automaten"""
-_TINY: Final = """
-    function functions method methods class regex regexp expression query liner snippet line lines sentence sentences
-    mail email haiku poem limerick joke jokes tagline taglines slogan slogans name names title titles rule rules
-    docstring docstrings comment comments tweet paragraph paragraphs greeting command dataclass enum constant variable
-    is_* select synonym synonyms loop button icon color colour port timeout typo dockerfile hint hints case unit
-    *funktion *methode *klasse *ausdruck *abfrage *zeiler *zeile *zeilen *satz sätze *absage *zusage *gedicht *witz
-    namen titel befehl kommentar absatz *schleife variable *gruß betreff vorteil* nachteil* gründe unterschied*"""
-_DEEDS: Final = """
-    translate rename sort convert explain summari* proofread correct compute calculate tell name list suggest give
-    turn undo change describe define rephrase paraphrase shorten count spell format round say remove delete übersetz*
-    korrigier* sortier* nenn* erklär* wandle rechne berechne formulier* fasse fass änder* benenn* sag zähl* kürz*
-    beschreib*"""
-_ASKING: Final = """
-    what who whom whose when where why how which is are am do does did can could would will has was wer wen wem wann
-    wo warum wieso wie welche* ist sind kann darf hat wieviel*"""
-_DISCIPLINES: Final = (  # two and more of these are work for several people
-    "test tests tested testing testsuite testplan playwright coverage",
-    "docs doc document* dokument* handbuch handbook guide guides tutorial* anleitung examples",
-    "frontend front ui screen screens *oberfläche browser react dashboard*",
-    "backend back api apis endpoint* rest *schnittstelle server",
-    "database* schema migration migrations storage postgres* redis *datenbank speicher* inventory inventar",
-    "mobile phone phones handy android ios smartphone app",
-    "deploy* docker terraform kubernetes ci cd pipeline rollback release betrieb",
-    "security auth* login signup permission* roles encrypt* anmeldung *rechte* berechtig* datenschutz risk",
-    "payment* checkout billing abrechnung* bezahl* budget cost costs kosten preise prices",
-    "admin* reception *verwaltung personal",
-    "monitor* metrics alert* alarm* logging tracing telemetry opentelemetry statisti*",
-    "import export sync integration anbindung übernahme datenübernahme datev sap interface interfaces",
-    "multiplayer mehrspieler* realtime online live chat sharing",
-    "train training schul* *kurs course onboard*",
-    "market* campaign *kampagne press media launch presentation präsentation",
-    "schedule timeline zeitplan zeittafel venue catering ablauf organis*",
-    "regulation* compliance legal ethics rechtlich abnahme",
-    "model predict* vorhers* segment* forecast* embedding* recommend* evaluation auswert*",
-)
 _COUNTED: Final = re.compile(
     r"repositor|(?:micro)?service|chapter|lesson|level|card|screen|page|sprache|language|kapitel|lektion|dienst|modul|guest|people"
     r"|employee|gäst|seiten|\w{0,12}karten|table|line|machine|wind|turbine|user"
@@ -111,60 +50,16 @@ _RULES: Final[tuple[Rule, ...]] = (
 )
 
 
-def _table() -> tuple[dict[str, tuple[str, ...]], ...]:
-    """Return the marks by whole word, by beginning and by ending."""
-    lists = {"project": _PROJECT, "make": _MAKE, "house": _HOUSE, "steps": _STEPS, "conditions": _CONDITIONS}
-    lists |= {"big": _BIG, "tiny": _TINY, "deed": _DEEDS, "asking": _ASKING}
-    lists |= {f"work {number}": words for number, words in enumerate(_DISCIPLINES)}
-    tables: tuple[dict[str, tuple[str, ...]], ...] = ({}, {}, {})
-    for mark, words in lists.items():
-        for word in words.split():
-            table = tables[2] if word[0] == "*" else tables[1] if word[-1] == "*" else tables[0]
-            table[word.strip("*")] = (*table.get(word.strip("*"), ()), mark)
-    return tables
-
-
-_WHOLE, _BEGINS, _ENDS = _table()
-_LONGEST: Final = max(map(len, (*_BEGINS, *_ENDS)))
-
-
-@lru_cache(maxsize=4096)
-def _marks_of(word: str) -> frozenset[str]:
-    """Return the marks of a word in lower case."""
-    found = set(_WHOLE.get(word, ()))
-    for size in range(2, min(len(word), _LONGEST) + 1):
-        found.update(_BEGINS.get(word[:size], ()), _ENDS.get(word[-size:], ()))
-    return frozenset(found)
-
-
 # --- phrases
 
-_PASTED: Final = (
-    re.compile(r"```.*?(?:```|\Z)", re.DOTALL),
-    re.compile(r"`[^`\n]{0,400}`"),
-    re.compile(r"Traceback \(most recent.*?(?:\n\s*\n|\Z)", re.DOTALL),
-    re.compile(r"\"[^\"]{12,2000}\"|\u201e[^\u201c\u201d]{12,2000}[\u201c\u201d]|\u00bb[^\u00ab]{12,2000}\u00ab"),
-    re.compile(r"(?<!\w)'[^']{12,2000}'(?!\w)|\u201c[^\u201d]{12,2000}\u201d|\u2018[^\u2019]{12,2000}\u2019"),
-    re.compile(r"^[ \t]{0,8}[\[{<].*$", re.MULTILINE),
-)
-_POINTING: Final = re.compile(
-    r"\b(?:this|these|following|below|diese\w{0,2}|folgende\w{0,2}|(?:den|der|dem|das|die) (?:text|satz|absatz|zeile))"
-    r"\b[^:\n]{0,80}:",
-    re.IGNORECASE,
-)
-_PLEASE: Final = re.compile(
-    r"(?:(?:hi|hello|hey|hallo|moin)\b[^.!\n]{0,30}[,.!:\n]\s{0,9})?"
-    r"(?:(?:please|kindly|bitte|can you|could you|kannst du|können sie|i need you to|we need to)\s{1,9})?",
-    re.IGNORECASE,
-)
 _HEAD_ENDS: Final = re.compile(
     r"[.:!?\n(]|\b(?:for|that|which|who|from|with|about|of|to|using|für|mit|über|aus|zum|zur|von)\b", re.IGNORECASE
 )
 _CALLED: Final = re.compile(r"\b[a-z_]\w{0,40}\([\w:, *=]{0,60}\)")
 _SHORT: Final = re.compile(
-    r"\b(?:(?:one|two|three|ten|\d{1,2}|ein|eine[mrn]?|zwei|drei|zehn)[ -](?:words?|sentences?|lines?|paragraphs?"
-    r"|sätzen?|satz|absatz|wörtern?|worten?|zeilen?)\b|short\b|briefly\b|nothing else\b|yes or no\b|kurze?[snmr]?\b"
-    r"|knapp\b|ja oder nein\b|only (?:want|the)\b|just (?:want|need)\b|nur ein\b|mehr nicht\b)",
+    r"(?<![\d.,])\b(?:(?:one|two|three|ten|\d{1,3}|ein|eine[mrn]?|zwei|drei|zehn)[ -](?:words?|sentences?|lines?"
+    r"|paragraphs?|sätzen?|satz|absatz|wörtern?|worten?|zeilen?)\b|short\b|briefly\b|nothing else\b|yes or no\b"
+    r"|kurze?[snmr]?\b|knapp\b|ja oder nein\b|only (?:want|the)\b|just (?:want|need)\b|nur ein\b|mehr nicht\b)",
     re.IGNORECASE,
 )
 _SPOT: Final = re.compile(
@@ -180,15 +75,17 @@ _NO_WORK: Final = re.compile(
 )
 _LIKE: Final = re.compile(
     r"\bclone of\b|\b(?:app|site|shop|platform|\w{0,20}plattform) (?:like|wie)\b"
-    r"|\b(?:like|wie) [A-Z]\w{1,30}(?:,| but\b| aber\b| nur\b)"
+    r"|\b(?i:like|wie) [A-Z]\w{1,30}(?:,| but\b| aber\b| nur\b)"
 )
+_FILE: Final = re.compile(r"[\w/-]+\.(?:py|[jt]sx?|html|css|ya?ml|json|toml|conf|cs|java|go|rs|rb|php|sql|cpp|c|h)\b")
+_NUMBERED: Final = re.compile(r"\b(?:\d{2,9}k? \w+|[Kk]lasse \d+|class \d+)")
+"""What stands there more than once, or is called by a number, is no one thing: "180k lines", "class 7"."""
 _SET_UP: Final = re.compile(
     r"\A(?:set up|roll out|führe? .{1,80}\bzusammen|stelle? .{1,80}\bum\b|löse? .{1,80}\bab\b)", re.IGNORECASE
 )
 _ONE_MORE: Final = re.compile(
     r"\A(?:fix (?:the|a|this)|review this|add (?:a|an|one|type)|füge? .{1,60}\b(?:ein|hinzu))\b", re.IGNORECASE
 )
-_ITEM: Final = re.compile(r"^[ \t]{0,12}(?:[-*\u2022]|\d{1,2}[.)])[ \t]{1,4}\S", re.MULTILINE)
 _BETWEEN: Final = re.compile(r"[,;]|\b(?:and|und|sowie)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")
 _REVIEW: Final = re.compile(
@@ -244,7 +141,7 @@ def estimate(task: str, hints: Hints | None = None) -> Complexity:
 
 
 def _estimate(task: str, hints: Hints | None) -> Complexity:
-    request = _request(task)
+    request = asked(task)
     parts = _parts(request)
     found = [*_words(request), *_phrases(request), *_shape(request, parts), *_known(hints or Hints())]
     found = found or [(0.0, "no mark of its size")]
@@ -291,26 +188,10 @@ def _named(task: str, roles: tuple[str, ...]) -> str | None:
 # --- the marks
 
 
-def _request(task: str) -> str:
-    """Return what *task* asks, without what is pasted into it."""
-    text = task[:MOST_READ]
-    pointing = _POINTING.search(text[:400])
-    if pointing is not None and "?" not in task[-200:]:
-        text = text[: pointing.end()]
-    elif len(task) > MOST_READ:
-        text = f"{text}\n{task[-MOST_READ // 5 :]}"
-    for pasted in _PASTED:
-        text = pasted.sub(" ", text)
-    text = text.strip()
-    polite = _PLEASE.match(text)
-    text = text if polite is None else text[polite.end() :]
-    return text if len(text) <= MOST_ASKED else f"{text[: MOST_ASKED - 200]}\n{text[-200:]}"
-
-
 def _words(request: str) -> Iterator[tuple[float, str]]:
     """Yield what single words say."""
     words = _WORD.findall(request.lower())
-    marks = [mark for word in words for mark in _marks_of(word)]
+    marks = [mark for word in words for mark in marks_of(word)]
     for mark, weight, most, reason in _RULES:
         if count := marks.count(mark):
             yield min(weight * count, most), reason
@@ -322,9 +203,9 @@ def _words(request: str) -> Iterator[tuple[float, str]]:
         yield min(0.1 * counts, 0.3), "counts its parts"
     if len(words) > 40:
         yield min(0.15, len(words) / 800), f"asks in {len(words)} words"
-    if words and "deed" in _marks_of(words[0]):
+    if is_small(request):
         yield -0.35, "asks for one small deed"
-    if (words and "asking" in _marks_of(words[0])) or request.endswith("?"):
+    elif is_question(request) or request.endswith("?"):
         yield -0.35, "is a question"
 
 
@@ -347,6 +228,8 @@ def _phrases(request: str) -> Iterator[tuple[float, str]]:
     ):
         if pattern.search(request):
             yield weight, reason
+    if len(set(_FILE.findall(request))) == 1:
+        yield -0.2, "names one file"
 
 
 def _shape(request: str, parts: int) -> Iterator[tuple[float, str]]:
@@ -355,23 +238,25 @@ def _shape(request: str, parts: int) -> Iterator[tuple[float, str]]:
     tail = rest[0] if rest else ""
     end = _HEAD_ENDS.search(tail)
     head = f"{first} {' '.join(tail.split()[:8]) if end is None or end[0] == '(' else tail[: end.start()]}"
-    nouns = [(w, m) for w in _WORD.findall(head.lower())[:10] for m in ("big", "tiny") if m in _marks_of(w)]
+    head = _NUMBERED.sub(" ", head)
+    nouns = [(w, m) for w in _WORD.findall(head.lower())[:10] for m in ("big", "tiny") if m in marks_of(w)]
     noun, size = nouns[-1] if nouns else ("", "")
     if size == "tiny" or _CALLED.search(request[:200]):
         yield -0.35, f"is about one {noun if size == 'tiny' else 'function'}"
         return
     if size == "big":
         yield 0.25, f"is about a whole {noun}"
-    elif any("big" in _marks_of(word) for word in _WORD.findall(request.lower())):
+    elif any("big" in marks_of(word) for word in _WORD.findall(request.lower())):
         yield 0.1, "names a system of parts"
-    if parts >= 3:
+    made = bool(size) or any({"make", "project"} & marks_of(word) for word in _WORD.findall(request.lower()))
+    if parts >= (3 if made else FEW):
         yield min(0.3, 0.07 * parts), f"lists {parts} parts"
 
 
 def _parts(request: str) -> int:
     """Count what the request enumerates: items of a list, or what stands between commas and ands."""
-    items = len(_ITEM.findall(request))
-    return items if items >= 2 else len(_BETWEEN.findall(request)) + 1 if request else 0
+    listed = items(request)
+    return listed if listed >= 2 else len(_BETWEEN.findall(request)) + 1 if request else 0
 
 
 def _known(hints: Hints) -> Iterator[tuple[float, str]]:

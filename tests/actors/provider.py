@@ -17,7 +17,7 @@ from protocol.chat import CallFailure, ChatMessage, ChatReply, Usage
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway as Decisions
 from protocol.limiter import DomainLimits
-from protocol.models import ModelInfo, ProviderInfo
+from protocol.models import ModelInfo, Price, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.budget import Budget
 from protocol.signals import ChatCall, ChildFailed, Perform, Performed
@@ -131,7 +131,7 @@ class CallStage:
     ) -> None:
         self.provider = provider
         self.budget = budget or Budget()
-        self.prices = prices
+        self.prices = (Price(input=prices[0], output=prices[1]),)
         self.dispatcher = SimulatedDispatcher(seed)
         self.directory = Directory(self.dispatcher)
         self.answers: list[Any] = []
@@ -162,8 +162,7 @@ class CallStage:
         return Limiter(self.limits, budget=self.budget, fresh=self.lives == 1)
 
     def _gateway(self):
-        price_in, price_out = self.prices
-        model = ModelInfo(key="m", provider="main", name="model", price_in=price_in, price_out=price_out)
+        model = ModelInfo(key="m", provider="main", name="model", prices=self.prices)
         provider = ProviderInfo(key="main", domain="main", callers=self.callers)
         backoff = Backoff(base=0.5, factor=2.0, cap=30.0)
         decide = Decisions(models={"m": model}, providers={"main": provider}, backoff=backoff, estimate=lambda _: 10)

@@ -7,7 +7,7 @@ import pytest
 
 from actors import Coder, Orchestrator, Reviewer, TeamWorkflow
 from actors.team import TeamRules
-from actors.testing import ActorTestKit, ModelInfo, ScriptedModel, bad_request, reply
+from actors.testing import ActorTestKit, ModelInfo, Price, ScriptedModel, bad_request, reply
 from protocol import ErrorKind
 from protocol.chat import CallFailure, ChatReply
 from protocol.plan import Brief, Check, Plan, Review, Rubric
@@ -159,7 +159,7 @@ def test_a_draft_stops_at_its_share_of_the_money_with_the_best():
     def spending(budget: float):
         told = [reply(msgspec.json.encode(said).decode(), input_tokens=0, output_tokens=1) for said in (BAD, GOOD)]
         drafts = [reply(text, input_tokens=0, output_tokens=1) for text in ("first", "second")]
-        dollar = ModelInfo(key="auto", provider="main", name="m", price_in=0.0, price_out=1e9)
+        dollar = ModelInfo(key="auto", provider="main", name="m", prices=(Price(input=0.0, output=1e9),))
         kit = ActorTestKit({"coder": drafts, "reviewer": told}, models=(dollar,))
         kit.register(Coder)
         kit.register(Reviewer)
@@ -324,7 +324,7 @@ def test_law_6_the_answer_is_the_same_whatever_the_interleaving():
 
 def tiers() -> tuple[ModelInfo, ...]:
     return tuple(
-        ModelInfo(key=key, provider="main", name=key, tier=tier, price_in=price, price_out=price)
+        ModelInfo(key=key, provider="main", name=key, tier=tier, prices=(Price(input=price, output=price),))
         for key, tier, price in (("cheap", 1, 50.0), ("strong", 3, 1000.0))
     )
 
@@ -371,7 +371,7 @@ def test_a_call_that_failed_on_its_way_teaches_nothing_about_its_model():
 
 
 def test_each_draft_has_its_share_of_the_money():
-    dollar = ModelInfo(key="auto", provider="main", name="m", price_in=0.0, price_out=1e9)
+    dollar = ModelInfo(key="auto", provider="main", name="m", prices=(Price(input=0.0, output=1e9),))
     texts = {"orchestrator": Plan(subtasks=("a", "b")), "coder": draft, "reviewer": BAD}
 
     def said(role):

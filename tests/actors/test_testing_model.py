@@ -13,6 +13,7 @@ from actors.testing import (
     DirectWorkflow,
     DomainLimits,
     ModelInfo,
+    Price,
     ScriptedModel,
     bad_request,
     connection_lost,
@@ -180,7 +181,7 @@ def test_a_reply_is_billed_as_it_says():
 
 
 def test_a_model_with_a_price_costs():
-    priced = ModelInfo(key="dear", provider="main", name="dear", price_in=1000.0, price_out=5000.0)
+    priced = ModelInfo(key="dear", provider="main", name="dear", prices=(Price(input=1000.0, output=5000.0),))
     kit = ActorTestKit(reply("x", input_tokens=1_000_000, output_tokens=1_000_000), models=[priced])
     kit.register(Echo, settings=RoleSettings(model="dear"))
     assert kit.ask("echo", "hi").cost_usd == 6.0

@@ -15,32 +15,32 @@ LIST = Path(__file__).parent.parent / "data" / "tasks.jsonl"
 TASKS = [json.loads(line) for line in LIST.read_text(encoding="utf-8").splitlines()]
 
 
-def share_right(label: str, half: str, planned=lambda task: estimate(task).worth_a_plan) -> float:
+def share_right(label, half, author, planned=lambda task: estimate(task).worth_a_plan):
     """Return the share of the labelled tasks that are planned, or skip planning, as their label says."""
-    mine = [row for row in TASKS if (row["label"], row["half"]) == (label, half)]
+    mine = [row for row in TASKS if (row["label"], row["half"], row["author"]) == (label, half, author)]
     return sum(planned(row["text"]) == (label == "complex") for row in mine) / len(mine)
 
 
-@pytest.mark.parametrize("half", ["tune", "held-out"])
+@pytest.mark.parametrize(("author", "half"), [(1, "tune"), (1, "held-out"), (2, "tune"), (3, "tune"), (3, "held-out")])
 @pytest.mark.parametrize("label", ["simple", "complex"])
-def test_nine_of_ten_labelled_tasks_are_planned_as_a_competent_lead_would(label, half):
-    assert share_right(label, half) >= 0.9
+def test_nine_of_ten_labelled_tasks_are_planned_as_a_competent_lead_would(label, half, author):
+    assert share_right(label, half, author) >= 0.9
 
 
-def test_a_rule_that_goes_by_length_alone_would_be_noticed():
-    by_length = [share_right(label, "held-out", lambda task: len(task.split()) > 20) for label in ("simple", "complex")]
+@pytest.mark.parametrize("author", [1, 3])
+def test_a_rule_that_goes_by_length_alone_would_be_noticed(author):
+    by_length = [
+        share_right(label, "held-out", author, lambda task: len(task.split()) > 20) for label in ("simple", "complex")
+    ]
     assert min(by_length) < 0.9
 
 
-def test_the_list_has_sixty_of_each_label_forty_german_ones_and_two_equal_halves():
-    assert [sum(row[key] == value for row in TASKS) for key, value in (("label", "simple"), ("label", "complex"))] == [
-        60,
-        60,
-    ]
-    assert [sum(row[key] == value for row in TASKS) for key, value in (("lang", "de"), ("half", "held-out"))] == [
-        40,
-        60,
-    ]
+@pytest.mark.parametrize(
+    ("key", "value", "count"),
+    [("label", "simple", 180), ("label", "complex", 180), ("lang", "de", 120), ("half", "held-out", 120)],
+)
+def test_the_list_holds_as_many_of_each_as_it_says(key, value, count):
+    assert sum(row[key] == value for row in TASKS) == count
 
 
 @pytest.mark.parametrize(

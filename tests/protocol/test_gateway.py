@@ -21,7 +21,7 @@ from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usa
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
 from protocol.ladder import Ladder
-from protocol.models import ModelInfo, ProviderInfo
+from protocol.models import ModelInfo, Price, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.retry import MOST_THROTTLED
 from protocol.policies.token_estimate import bound_messages
@@ -41,7 +41,7 @@ from protocol.signals import (
 )
 
 SCHEMA = OutputSchema(name="Plan", schema=msgspec.Raw(b'{"type":"object","properties":{"a":{"type":"string"}}}'))
-STRONG = ModelInfo(key="strong", provider="main", name="gpt-9", price_in=5000, price_out=25000)
+STRONG = ModelInfo(key="strong", provider="main", name="gpt-9", prices=(Price(input=5000, output=25000),))
 FREE = ModelInfo(key="free", provider="main", name="who-knows", output="json_object")
 OK = ChatReply(text="done", usage=Usage(input_tokens=10, output_tokens=4))
 CALLER = "caller/main/0"
@@ -211,7 +211,7 @@ def test_the_most_a_call_can_cost_is_reserved_whatever_the_estimate_says():
 )
 def test_what_was_cached_has_its_own_price_and_reasoning_that_of_output(usage, cost):
     model = ModelInfo(
-        key="m", provider="p", name="n", price_in=5.0, price_out=25.0, price_cached=0.5, price_written=6.25
+        key="m", provider="p", name="n", prices=(Price(input=5.0, output=25.0, cached=0.5, written=6.25),)
     )
     assert model.cost(usage) == round(cost)
     assert model.most(100, 10) == 100 * 6.25 + 10 * 25
@@ -222,7 +222,7 @@ def test_where_no_price_of_cached_input_is_known_it_costs_what_input_costs():
 
 
 def test_a_model_without_a_price_has_no_most():
-    assert ModelInfo(key="m", provider="p", name="n", price_in=5.0).most(1, 1) is None
+    assert ModelInfo(key="m", provider="p", name="n").most(1, 1) is None
 
 
 def test_where_nobody_counts_tokens_a_call_is_not_weighed_and_its_cost_is_unknown():

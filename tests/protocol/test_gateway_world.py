@@ -24,7 +24,7 @@ from protocol.calls import (
 from protocol.chat import CallFailure, ChatMessage, ChatReply, OutputSchema, Usage
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
-from protocol.models import ModelInfo, ProviderInfo
+from protocol.models import ModelInfo, Price, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.signals import Cancel, CancelStep, ChatCall, Granted, Performed, Refused, Settle
 
@@ -63,7 +63,7 @@ class World(RuleBasedStateMachine):
         self.now = 50.0
         self.serial = 0
         self.roll = 0.0
-        models = {"m": ModelInfo(key="m", provider="p", name="gpt", price_in=1, price_out=2)}
+        models = {"m": ModelInfo(key="m", provider="p", name="gpt", prices=(Price(input=1, output=2),))}
         providers = {"p": ProviderInfo(key="p", domain="p", callers=CALLERS)}
         self.gateway = Gateway(models=models, providers=providers, backoff=Backoff(), estimate=len)
         self.open = {}

@@ -6,12 +6,12 @@ import pytest
 
 from protocol.chat import ChatMessage, Occasion, OutputSchema
 from protocol.ladder import MOST_OPEN, Ladder, Picked, job_of, rungs
-from protocol.models import ModelInfo
+from protocol.models import ModelInfo, Price
 from protocol.policies.routing import Room, Router, Rules, Rung
 from protocol.signals import ChatCall, Graded
 
 MODELS = {
-    key: ModelInfo(key=key, provider="p", name=key, tier=tier, price_in=price, price_out=price)
+    key: ModelInfo(key=key, provider="p", name=key, tier=tier, prices=(Price(input=price, output=price),))
     for key, tier, price in (("cheap", 1, 50.0), ("strong", 3, 1000.0))
 }
 RULES = Rules(worth=15.0, explore=0.0)
@@ -109,5 +109,7 @@ def test_choices_that_nobody_grades_are_forgotten_the_oldest_first():
 
 
 def test_models_are_rungs_with_what_is_known_of_them():
-    info = ModelInfo(key="k", provider="p", name="n", tier=2, price_in=1.0, output="text", context=8192)
-    assert rungs([info]) == [Rung(key="k", tier=2, price_in=1.0, price_out=None, context=8192, schema=False)]
+    info = ModelInfo(
+        key="k", provider="p", name="n", tier=2, prices=(Price(input=1.0, output=2.0),), output="text", context=8192
+    )
+    assert rungs([info]) == [Rung(key="k", tier=2, price_in=1.0, price_out=2.0, context=8192, schema=False)]

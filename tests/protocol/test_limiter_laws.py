@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from protocol import ids
 from protocol.chat import Usage
 from protocol.errors import ErrorKind
-from protocol.limiter import GRACE, DomainLimits, Ignored, LeaseExpired, Limiter, Reply, Wake
+from protocol.limiter import GRACE, PATIENCE, DomainLimits, Ignored, LeaseExpired, Limiter, Reply, Wake
 from protocol.policies.budget import Budget
 from protocol.signals import Acquire, Allow, Amount, Cancel, Granted, Outcome, Reaffirm, Refused, Settle
 from tests.protocol.test_ageing import DumbAgeing
@@ -109,6 +109,7 @@ class World(RuleBasedStateMachine):
         self.budget = Budget(MONEY)
         self.waiting, self.held, self.settled, self.line = {}, {}, set(), self.Line()
         self.arrivals, self.spent, self.spent_by = {}, 0, {}
+        self.storm = None  # the first and the last 429 since anything has succeeded
         self.silent = set()  # holders that a restarted limiter has not heard of yet
         self.limiter = self.make(fresh=True)
         for run in self.bounded():
@@ -161,6 +162,9 @@ class World(RuleBasedStateMachine):
                 if run in self.bounded():
                     left = min(left, self.OF_RUNS - self.spent_by.get(run, 0))
                 assert request.amount.nano_usd > left
+            case ErrorKind.RATE_LIMITED:
+                first, last = self.storm
+                assert last - first > PATIENCE
             case _:
                 assert kind is ErrorKind.NEVER_FITS
                 assert tokens_of(request) > 60000
@@ -228,6 +232,10 @@ class World(RuleBasedStateMachine):
         self.book(request, cost)
         self.line.settle(request, real - tokens)
         usage = Usage(input_tokens=real - 50, output_tokens=50) if outcome is Outcome.SUCCESS else None
+        if outcome is Outcome.SUCCESS:
+            self.storm = None
+        elif outcome is Outcome.THROTTLED:
+            self.storm = (self.storm or (self.now,))[0], self.now
         settle = Settle(lease=request.lease, outcome=outcome, retry_after=hint, usage=usage, nano_usd=cost)
         self.perform(self.limiter.on_settle(settle, self.now))
 
@@ -276,7 +284,7 @@ class World(RuleBasedStateMachine):
         """It forgets everything but the books; who waited asks again, under a new lease."""
         self.silent = {request.holder for request in self.held.values()}
         again, self.waiting, self.line, self.wake_at = self.waiting, {}, self.Line(), inf
-        self.limiter = self.make(fresh=False)
+        self.limiter, self.storm = self.make(fresh=False), None
         for request in again.values():
             self.ask(replace(request, lease=f"{ids.run_of(request.lease)}/{self.serial + 1}#2"))
         self.pass_time(seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,3 +38,9 @@ def test_a_subtask_that_takes_some_of_the_parts_keeps_them():
     for subtask in ("Implement retries and timeouts", "Something else"):
         assert own_words(subtask, TASK) == subtask
     assert own_words("x", "") == "x"
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_the_words_of_a_subtask_are_its_own_however_long_its_task_is(size):
+    task = ", ".join(["write a parser", "draw the tree", "x" * size])
+    assert own_words(f"Test this: {task}", task) == "test this:"

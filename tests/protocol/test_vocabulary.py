@@ -6,7 +6,15 @@ import msgspec
 import pytest
 
 from protocol import ids
-from protocol.errors import ErrorKind, Retry, TaskFailed
+from protocol.errors import (
+    ConfigError,
+    ErrorKind,
+    ForeignAwaitError,
+    NonDeterminismError,
+    Retry,
+    TaskFailed,
+    TroupeError,
+)
 from protocol.messages import AgentMessage, failed
 from protocol.plan import Plan
 from protocol.signals import Forget, is_request
@@ -50,3 +58,11 @@ def test_what_a_role_may_be_called(name):
 @pytest.mark.parametrize("name", ["", "Coder", "9a", "a b", "a/b", "x" * 33, "workflow"])
 def test_what_a_role_may_not_be_called(name):
     assert not ids.ROLE_NAME.fullmatch(name)
+
+
+def test_an_exception_names_its_heading():
+    assert (TroupeError("x").page, TroupeError("x", page="system").page) == ("usage", "system")
+    assert (ConfigError("x").page, ConfigError("x", page="template").page) == ("configuration", "template")
+    assert TaskFailed(failed("t", ErrorKind.QUOTA, "no money")).page == "quota_exhausted"
+    assert ForeignAwaitError("x").page == "foreign_await"
+    assert NonDeterminismError("x").page == "non_determinism"

@@ -5,7 +5,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from protocol.errors import ConfigError
-from runtime.config import LARGEST_FILE, Config, Limits, Role
+from runtime.config import Config, Limits, Role
+from runtime.findings import of_file
+from runtime.tables import LARGEST_FILE
 from tests.runtime.configurations import CONTRACT, MAIN, STRONG, parse
 
 CANARY = "sk-canary-0123456789abcdef"
@@ -103,7 +105,10 @@ BAD = {
     # templates
     "empty prompt": ("[roles.coder]\nprompt = ''", ["roles.coder.prompt: expected a text that is not empty"]),
     "blank prompt": ('[roles.t]\nprompt = " \\n"', ["roles.t.prompt: expected a text that is not empty"]),
-    "unknown variable": ("[roles.coder]\nprompt = '{subtsk}'", ["roles.coder.prompt", "{subtsk}", "mean 'subtask'?"]),
+    "unknown variable": (
+        "[roles.coder]\nprompt = '{subtsk}'",
+        ["roles.coder.prompt", "{subtsk}", "allowed are {task} {subtask} ("],
+    ),
     "variable of another": ("[roles.orchestrator]\nprompt = '{draft}'", ["roles.orchestrator.prompt: unknown", "task"]),
     "attribute": ("[roles.coder]\nprompt = '{subtask.__class__}'", ["roles.coder.prompt: unknown variable"]),
     "position": ("[roles.coder]\nprompt = 'Do {}'", ["roles.coder.prompt: unknown variable {}"]),
@@ -252,3 +257,18 @@ def toml(value):
         case None:
             return "[]"
     return repr(value)
+
+
+@pytest.mark.slow
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture], max_examples=200)
+@given(TREE)
+def test_what_is_found_in_any_tables_are_lines_and_an_error_where_they_are_refused(tmp_path, tree):
+    text = "\n".join(f"{name} = {toml(value)}" for name, value in tree.items())
+    file = tmp_path / "t.toml"
+    file.write_text(text, encoding="utf-8", errors="replace", newline="")
+    _, found = of_file(str(file))
+    assert all(str(each).isprintable() for each in found)
+    try:
+        Config.load(file)
+    except ConfigError:
+        assert any(each.level == "error" for each in found)

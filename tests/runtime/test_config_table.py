@@ -20,8 +20,13 @@ def test_the_page_is_what_the_code_says():
     assert PAGE.read_text("utf-8") == configuration_table()
 
 
+def test_every_table_of_the_configuration_is_on_the_page():
+    shown = {name.partition(".")[0] for name in TABLES}
+    assert shown == set(Config.__struct_fields__)
+
+
 def test_every_key_of_every_table_has_a_row():
-    names = ("team", "retry", "budget", "executor", "system", "simulation")
+    names = ("team", "routing", "retry", "budget", "executor", "system", "simulation")
     assert [type(getattr(Config(), name)) for name in names] == [TABLES[name] for name in names]
     for table, kind in TABLES.items():
         for name in kind.__struct_fields__:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+import logging
 import subprocess
 import sys
 import time
@@ -11,12 +14,13 @@ import pytest
 from msgspec.structs import replace
 
 from actors import Agent, Workflow
-from protocol import AgentMessage, ConfigError, ErrorKind, TroupeError, ids
+from protocol import AgentMessage, ConfigError, ErrorKind, TaskFailed, TroupeError, ids
+from runtime import ActorSystem
 from runtime.channel import Channel
 from runtime.fake_script import Script
 from runtime.fake_server import FakeServer
 from tests.runtime.command import environment
-from tests.runtime.systems import TASK, AskMirror, Mirror, system_for
+from tests.runtime.systems import TASK, AskMirror, Mirror, system_for, threads
 
 pytestmark = pytest.mark.slow
 
@@ -144,10 +148,21 @@ def test_an_agent_whose_constructor_raises_is_refused_and_the_system_goes_on(sys
     assert system.submit("Hi?").result(10).success
 
 
+class Nameless(Agent):
+    """An agent that plays no role yet."""
+
+
+def test_a_path_is_no_configuration():
+    with pytest.raises(ConfigError, match=r"not 'team\.toml': Config\.load\(path\) reads a file"):
+        ActorSystem("team.toml")
+
+
 @pytest.mark.parametrize(
     ("agent", "options", "said"),
     [
         (Workflow, {}, "subclass of actors.Agent"),
+        (Mirror(), {}, "subclass of actors.Agent"),
+        (Nameless, {}, "not ''; set Nameless.role or pass role="),
         (Mirror, {"role": "Not a name"}, "role's name"),
         (Mirror, {"instances": 0}, "1 instance or more"),
         (Mirror, {"role": "coder"}, "'coder' is played already"),
@@ -197,6 +212,15 @@ def test_the_same_id_after_the_end_gives_the_same_handle_and_makes_no_call(syste
     assert server.stats().requests == before
 
 
+def test_a_run_is_found_by_its_id_while_it_goes_on_and_after_the_stop(server):
+    with system_for(server) as system:
+        handle = system.submit("Hi?", correlation_id="mine")
+        assert system.handle("mine") is handle
+        assert system.handle("yours") is None
+    assert system.handle("mine") is handle
+    assert handle.result(0).error_kind is ErrorKind.STOPPED
+
+
 @pytest.mark.parametrize("other", [{"to": "coder"}, {"workflow": AskMirror}])
 def test_the_same_text_for_somebody_else_is_another_task(system, other):
     system.submit("Hi?", correlation_id="one")
@@ -223,6 +247,117 @@ def test_submit_does_not_wait_for_a_handler_that_holds_the_loop(system):
     assert time.monotonic() - began < 0.2
     go_on.put(None)
     assert all(handle.result(10).success for handle in (held, *handles))
+
+
+# --- what a user's own code raises
+
+
+class Prices(Agent):
+    role = "prices"
+
+    async def handle(self, message: AgentMessage) -> str:
+        return {}["the price"]
+
+
+class Halves(Workflow):
+    async def run(self, task: str) -> str:
+        return str(1 / 0)
+
+
+class Reads(Agent):
+    role = "reads"
+
+    async def handle(self, message: AgentMessage) -> str:
+        try:
+            return await self.call(open, "/no/such/file")
+        except TaskFailed:
+            return "none"
+
+
+@pytest.fixture
+def heard():
+    """The lines that the library logs, as dicts; the application has asked for INFO and above."""
+    lines, log = [], logging.getLogger("troupe")
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(json.loads(record.getMessage()))
+    before = log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    yield lines
+    log.removeHandler(handler)
+    log.setLevel(before)
+
+
+@pytest.mark.parametrize(
+    ("where", "event", "level", "said"),
+    [
+        ({"to": "prices"}, "handler.raised", "error", 'return {}["the price"]'),
+        ({"workflow": Halves}, "handler.raised", "error", "return str(1 / 0)"),
+        ({"to": "reads"}, "function.raised", "info", "FileNotFoundError"),
+    ],
+)
+def test_where_a_users_code_raised_is_logged_once_with_the_id_of_the_run(system, heard, where, event, level, said):
+    system.register(Prices)
+    system.register(Reads)
+    system.submit("x", correlation_id="order-17", **where).result(10)
+    (line,) = [line for line in heard if line["event"].endswith(".raised")]
+    assert (line["event"], line["level"], line["correlation_id"]) == (event, level, "order-17")
+    assert said in line["trace"]
+
+
+# --- asyncio
+
+
+def test_a_start_that_is_cancelled_leaves_no_system_behind(silent_start):
+    system, inside, go_on = silent_start
+
+    async def main():
+        entering = asyncio.create_task(system.__aenter__())
+        await asyncio.to_thread(inside.get, timeout=5)
+        entering.cancel()
+        await asyncio.sleep(0)
+        go_on.put(None)
+        await asyncio.gather(entering, return_exceptions=True)
+        return entering.cancelled()
+
+    assert asyncio.run(main())
+    assert threads() == []
+    with pytest.raises(TroupeError, match="has been stopped"):
+        system.submit("Hi?")
+
+
+@pytest.fixture
+def silent_start(server, monkeypatch):
+    """A system whose start takes until it is let go."""
+    system, inside, go_on = system_for(server), Channel(), Channel()
+    start = system.start
+
+    def slowly():
+        inside.put(None)
+        go_on.get(timeout=5)
+        return start()
+
+    monkeypatch.setattr(system, "start", slowly)
+    return system, inside, go_on
+
+
+def test_leaving_an_async_block_ends_the_runs_under_way_and_their_watchers():
+    async def main(server):
+        async with system_for(server) as system:
+            handle = system.submit(TASK)
+            watching = asyncio.create_task(_names(handle))
+            waiting = asyncio.ensure_future(handle)
+            await anext(handle.aevents())
+        return await asyncio.wait_for(watching, 5), await asyncio.wait_for(waiting, 5)
+
+    with FakeServer(Script(latency=30.0)) as server:
+        names, outcome = asyncio.run(main(server))
+    assert names[0] == "task.started"
+    assert (outcome.success, outcome.error_kind) == (False, ErrorKind.STOPPED)
+
+
+async def _names(handle):
+    return [event.event async for event in handle.aevents()]
 
 
 # --- one process

@@ -8,6 +8,7 @@ import os
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 
 import pytest
 
@@ -15,7 +16,7 @@ from protocol.errors import ErrorKind, TroupeError
 from protocol.messages import WorkflowResult
 from protocol.signals import CancelRun, Progress, RunEnded, StartRun
 from runtime import desk
-from runtime.desk import Run, Runs, Subscribe
+from runtime.desk import Run, Runs, Subscribe, Unsubscribe
 from runtime.handle import Handle
 
 
@@ -43,6 +44,8 @@ class Outside:
         self.said.append(message)
         if isinstance(message, Subscribe):
             message.run.replay(message.sink)
+        if isinstance(message, Unsubscribe):
+            message.run.forget(message.sink)
 
 
 @pytest.fixture
@@ -187,6 +190,29 @@ def test_only_so_many_events_are_kept_for_latecomers(outside, monkeypatch):
     assert [e.event for e in outside.handle.events()] == ["event.0", "event.1", "event.2"]
 
 
+def test_whoever_stops_reading_is_told_nothing_more_and_the_run_goes_on(outside):
+    outside.run.add(event(0))
+    reading = outside.handle.events()
+    next(reading)
+    assert len(outside.run.sinks) == 1
+    reading.close()
+    assert outside.run.sinks == []
+    assert not outside.handle.done()
+
+
+def test_who_unsubscribes_twice_or_after_the_end_or_in_a_fork_is_not_told_off(outside, monkeypatch):
+    outside.handle.subscribe(print)
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    outside.handle.unsubscribe(print)
+    assert outside.run.sinks == [print]
+    monkeypatch.undo()
+    outside.handle.unsubscribe(print)
+    outside.handle.unsubscribe(print)
+    outside.run.end(result())
+    outside.handle.unsubscribe(print)
+    assert outside.run.sinks == []
+
+
 # --- asyncio
 
 
@@ -217,10 +243,45 @@ def test_events_are_an_async_iterator(outside):
     assert asyncio.run(main()) == ["event.0", "event.1"]
 
 
+def test_a_reader_that_never_reads_holds_up_neither_the_run_nor_another_reader(outside):
+    async def main():
+        slow = outside.handle.aevents()
+        outside.run.add(event(0))
+        await anext(slow)
+        for n in range(1, 1000):
+            outside.run.add(event(n))
+        outside.run.end(result())
+        quick = [e.event async for e in outside.handle.aevents()]
+        return quick, [e.event async for e in slow]
+
+    names = [f"event.{n}" for n in range(1000)]
+    assert asyncio.run(main()) == (names, names[1:])
+
+
+def test_an_async_reader_that_is_cancelled_is_told_nothing_more(outside):
+    async def main():
+        async def read():
+            async with aclosing(outside.handle.aevents()) as events:
+                async for _ in events:
+                    pass
+
+        reading = asyncio.create_task(read())
+        await asyncio.sleep(0)
+        watched = len(outside.run.sinks)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+        return watched, outside.run.sinks
+
+    assert asyncio.run(main()) == (1, [])
+
+
 def test_awaiting_with_a_timeout_leaves_the_run_alone(outside):
     async def main():
-        with pytest.raises(TimeoutError):
-            await asyncio.wait_for(_awaited(outside.handle), 0.01)
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(outside.handle, 0.01)
+        assert outside.run.sinks == []
+        assert not outside.handle.done()
         outside.run.end(result())
         return await outside.handle
 

@@ -107,6 +107,30 @@ def test_of_the_function(actor_kit):
     assert "2 passed" in ran(tmp_path, AGENT + code)
 
 
+def test_a_failed_test_shows_where_the_handler_raised(tmp_path):
+    code = """
+class Broken(Agent):
+    role = "broken"
+
+    async def handle(self, message):
+        return {}["the price"]
+
+
+def test_it(actor_kit):
+    actor_kit.register(Broken)
+    assert actor_kit.ask("broken", "hi").result == "good"
+
+
+def test_a_failure_that_is_meant(actor_kit):
+    actor_kit.register(Broken)
+    assert actor_kit.ask("broken", "hi").error == "KeyError: 'the price'"
+"""
+    out = ran(tmp_path, AGENT + code)
+    assert "1 failed, 1 passed" in out
+    assert out.count("what a handler raised") == 1
+    assert '    return {}["the price"]' in out
+
+
 def test_whatever_fails_a_test_the_last_messages_are_shown_once(tmp_path):
     code = """
 def test_an_assertion_of_the_test(actor_kit, scripted_model):

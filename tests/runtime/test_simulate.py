@@ -189,7 +189,7 @@ def test_a_configuration_without_a_model_is_refused(tmp_path):
 def test_a_trace_that_cannot_be_written_to_its_end_is_one_line(tmp_path):
     done = simulate(tmp_path, "--trace", "/dev/full", "--json")
     assert (done.code, done.out) == (2, "")
-    assert done.lines[-1] == "troupe: the trace cannot be written: No space left on device"
+    assert done.lines[-1] == "troupe: the trace cannot be written: No space left on device [errors.md#output]"
 
 
 # --- inside

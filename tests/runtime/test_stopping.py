@@ -64,6 +64,9 @@ class Unmakeable(Agent):
     def __init__(self):
         raise OSError("no battery")
 
+    async def handle(self, message):
+        return message.content
+
 
 def test_an_agent_of_the_configuration_that_cannot_be_made_ends_the_start(server):
     before = threading.active_count()

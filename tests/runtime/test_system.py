@@ -129,6 +129,13 @@ def test_the_same_id_and_task_give_the_same_handle_from_many_threads(server):
         ({"correlation_id": "a/b"}, "correlation id"),
         ({"priority": "urgent"}, "priority"),
         ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": "5"}, "not '5'"),
+        ({"task": 5}, r"task is text, not 5: task = str\(\.\.\.\)"),
+        ({"correlation_id": 5}, "correlation_id is text, not 5"),
+        ({"correlation_id": 0}, "correlation_id is text, not 0"),
+        ({"correlation_id": ""}, "not ''"),
+        ({"flow": 5}, "flow is text"),
+        ({"to": Translator}, "to is text"),
     ],
 )
 def test_what_cannot_be_submitted_is_refused_at_the_door(server, options, word):
