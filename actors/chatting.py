@@ -112,10 +112,11 @@ class Chatting(Conversational):
 
     def _turn(self, content: str, messages: tuple[ChatMessage, ...], options: dict[str, Any]) -> Step[ChatReply]:
         """One model turn: a step whose answer is booked when it is read, on a resume too."""
+        occasion: Occasion = options.get("occasion") or Occasion()
 
         def read(payload: Payload) -> ChatReply:
             result = cast("ChatResult", payload)
-            self._running.ledger.add_call(result)
+            self._running.ledger.add_call(result, self.role, occasion.round)
             if result.reply is not None:
                 return result.reply
             failure = result.failure
@@ -159,6 +160,8 @@ class Chatting(Conversational):
             priority=talk.priority,
             flow=talk.flow,
             again=step in talk.again,
+            coalesce=settings.coalesce,
+            cache_seconds=settings.cache_seconds,
             occasion=replace(options.get("occasion") or Occasion(), task=talk.id, last=talk.ledger.model),
         )
 

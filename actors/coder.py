@@ -36,7 +36,12 @@ class Coder(Agent):
         brief = message.payload(Brief) if message.data else Brief(task=message.content, subtask=message.content)
         asked = own_words(brief.subtask, brief.task) or brief.subtask
         occasion = Occasion(
-            complexity=estimate(asked).score, rounds=brief.rounds, tried=brief.tried, stronger=brief.stronger
+            complexity=estimate(asked).score,
+            rounds=brief.rounds,
+            tried=brief.tried,
+            stronger=brief.stronger,
+            round=brief.round,
+            checked=bool(brief.tests),
         )
         reply = await self.chat(self.prompt(brief), occasion=occasion)
         return reply.text

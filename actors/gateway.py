@@ -29,12 +29,14 @@ from protocol.chat import CallFailure
 from protocol.errors import ErrorKind
 from protocol.policies.recent import Recent
 from protocol.signals import (
+    Allow,
     CancelStep,
     ChatCall,
     ChatResult,
     ChildFailed,
     ChildRestarted,
     ChildStopped,
+    Forget,
     Graded,
     Granted,
     Performed,
@@ -118,6 +120,8 @@ class Gateway(Actor):
                 self._perform([] if call is None else decide.on_call(call, now))
             case Graded():
                 self._perform(decide.on_graded(message))
+            case Allow() | Forget():
+                decide.on_bounds(message)
             case Granted():
                 self._perform(decide.on_granted(message, now))
             case Refused():

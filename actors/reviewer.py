@@ -20,8 +20,7 @@ from protocol.roles import AgentRole, RoleSettings
 if TYPE_CHECKING:
     from protocol.messages import AgentMessage
 
-ITEMS = """
-
+ITEMS = """\
 Look at correctness, security, performance and best practices; write one item for each thing you checked. Quote the \
 words of the draft that an item is based on, exactly; where something is missing, quote nothing. Say whether the item \
 passes, and how to mend it where it does not. Give no total."""
@@ -32,7 +31,8 @@ _CLOSING = re.compile(r"<(/?(?i:draft)\b)")
 class Reviewer(Agent):
     """Answers a draft with a :class:`Review`. The draft is data: it is delimited, and what it says is not obeyed.
 
-    With ``rubric`` in its settings the model is asked for separate items, and the verdict is made of them in code.
+    With ``rubric`` in its settings the model is asked for separate items, and the verdict is made of them in code. What
+    it is asked for stands in the system prompt, in front of what differs between drafts, for the sake of prompt caches.
     """
 
     role: ClassVar[str] = AgentRole.REVIEWER
@@ -45,10 +45,11 @@ class Reviewer(Agent):
         if brief.facts:
             prompt += f"\n\nIt was run in a sandbox: {brief.facts}."
         asked = own_words(brief.subtask, brief.task) or brief.subtask
-        occasion = Occasion(complexity=estimate(asked).score)
+        occasion = Occasion(complexity=estimate(asked).score, round=brief.round)
         if not self.settings.rubric:
             return await self.chat(prompt, returns=Review, reader=read_verdict, occasion=occasion)
-        rubric = await self.chat(prompt + ITEMS, returns=Rubric, reader=as_rubric, occasion=occasion)
+        rules = "\n\n".join(filter(None, (self.settings.system_prompt, ITEMS)))
+        rubric = await self.chat(prompt, returns=Rubric, reader=as_rubric, system=rules, occasion=occasion)
         return aggregate(rubric, message.content)
 
 

@@ -92,7 +92,7 @@ class Settings:
             key=PROVIDER,
             domain=PROVIDER,
             callers=limits.concurrency or MOST_CALLERS,
-            weighed=any(rate is not None for rate in rates),
+            weighed=any(rate is not None for rate in (*rates, *(model.price for model in self.models.values()))),
         )
         return Decisions(
             models=self.models,

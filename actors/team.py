@@ -6,7 +6,7 @@ alone. Facts come before opinions: where drafts are run, one that fails goes bac
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import asdict, replace
@@ -14,22 +14,22 @@ from msgspec.structs import asdict, replace
 from actors.asking import decode
 from actors.workflow import Outcome, Workflow
 from protocol import ids
+from protocol.draft import Draft, by_aspect, in_short, mark, round_of, total
 from protocol.errors import ErrorKind, TaskFailed
 from protocol.facts import Checked, Facts
-from protocol.messages import Accepted, TaskResult
+from protocol.ledger import NANO
+from protocol.messages import TaskResult
 from protocol.plan import Brief, Plan, Verdict
 from protocol.policies.code_blocks import given_tests
 from protocol.policies.complexity import estimate
 from protocol.policies.composition import compose
-from protocol.policies.facts_gate import failures, in_words, proven, reached, shorten
-from protocol.policies.feedback import Judgement, Left, Next, Round, Rules, Stop, alike, best_of, judge
-from protocol.policies.planning import own_words, tidy
+from protocol.policies.facts_gate import failures, in_words, proven, shorten
+from protocol.policies.feedback import Left, Next, Rules, Stop, alike, judge
+from protocol.policies.planning import Planner, own_words, tidy
 from protocol.policies.progress_guard import Advice, Output, Patience, ProgressGuard, Reaction
+from protocol.policies.token_estimate import estimate as tokens_of
 from protocol.roles import AgentRole
 from protocol.signals import Graded
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
 
 NO_VERDICT = (ErrorKind.INVALID_OUTPUT, ErrorKind.TRUNCATED)
 """A review that cannot be read says nothing about the draft."""
@@ -40,7 +40,8 @@ REPEATS = (Stop.CYCLE, Stop.SAME_CRITIQUE)
 class TeamRules(Struct, frozen=True, kw_only=True):
     """How a team works together; the ``[team]`` table of the configuration.
 
-    ``budget_usd`` is what the run may spend, ``ladder`` whether there is a stronger model to turn to.
+    ``budget_usd`` is what the run may spend, ``ladder`` whether there is a stronger model to turn to, ``planner`` what
+    a plan costs.
     """
 
     plan: str = "auto"
@@ -55,6 +56,7 @@ class TeamRules(Struct, frozen=True, kw_only=True):
     judge_noise: float = 2.5
     budget_usd: float | None = None
     ladder: bool = False
+    planner: Planner = Planner()
 
     def judging(self) -> Rules:
         """Return the rules that end a feedback loop."""
@@ -73,35 +75,6 @@ class Running(Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class Draft(Struct, kw_only=True):
-    """The best draft of one subtask so far, and how it stands."""
-
-    subtask: str
-    text: str = ""
-    score: int | None = None
-    accepted: bool = False
-    kept: bool = False
-    rounds: int = 0
-    origin: str = ""
-    note: str = ""
-    kind: ErrorKind | None = None
-    history: tuple[Round, ...] = ()
-    facts: Checked | None = None
-    checked: tuple[Checked | None, ...] = ()
-
-    def accepted_as(self) -> Accepted:
-        """Return what the result says of it; a note says where the subtask came from, and what went wrong."""
-        note = "; ".join(filter(None, (self.origin, self.note)))
-        return Accepted(
-            subtask=self.subtask,
-            accepted=self.accepted,
-            score=self.score,
-            rounds=self.rounds,
-            note=note,
-            facts=self.facts,
-        )
-
-
 class TeamWorkflow(Workflow):
     """Plan -> code -> review -> rounds while rejected -> composed output."""
 
@@ -115,6 +88,7 @@ class TeamWorkflow(Workflow):
         self.max_parallel = self.rules.max_parallel
         self.drafts: list[Draft] = []
         self.note = ""
+        self.spared: int | None = 0
         self._run_began = 0.0
 
     async def run(self, task: str) -> Outcome:
@@ -122,7 +96,7 @@ class TeamWorkflow(Workflow):
         self._run_began = self.now()
         subtasks = await self.plan(task)
         unknown = Checked(note=f"not run: {self.running.reason}") if self.running.reason else None
-        self.drafts = [Draft(subtask=subtask, facts=unknown) for subtask in subtasks]
+        self.drafts = [Draft(subtask=subtask, noise=self.rules.judge_noise, facts=unknown) for subtask in subtasks]
         self.drafts[-1].origin = self.note
         self.report("plan.made", subtasks=subtasks)
         if self.running.reason:
@@ -134,6 +108,8 @@ class TeamWorkflow(Workflow):
         """Return the subtasks; the whole task as the only one when no plan is wanted, or none could be had."""
         complexity = estimate(task)
         if self.rules.plan == "never" or (self.rules.plan == "auto" and not complexity.worth_a_plan):
+            if self.rules.plan == "auto":
+                self.spared = self.rules.planner.spared(tokens_of(task))
             self.report("plan.skipped", score=complexity.score, reasons=complexity.reasons)
             return (task,)
         most = self.rules.max_subtasks if self.rules.fan_out == "max" else complexity.fan_out(self.rules.max_subtasks)
@@ -151,12 +127,16 @@ class TeamWorkflow(Workflow):
         return await self._split(task, subtasks) or (task,)
 
     async def _split(self, task: str, subtasks: tuple[str, ...]) -> tuple[str, ...]:
-        """Take apart once more what is too large for one coder, within the cap; what cannot be split stays whole."""
-        room = self.rules.max_subtasks - len(subtasks)
-        large = [subtask for subtask in subtasks if estimate(own_words(subtask, task)).too_large]
-        if self.rules.split == "never" or not large or room <= 0:
+        """Take apart once more what is too large for one coder, within the cap; what cannot be split stays whole.
+
+        So does a subtask that brings tests: they are those of the whole of it.
+        """
+        room = max(0, self.rules.max_subtasks - len(subtasks))
+        whole = (subtask for subtask in subtasks if not given_tests(subtask))
+        large = [subtask for subtask in whole if estimate(own_words(subtask, task)).too_large][:room]
+        if self.rules.split == "never" or not large:
             return subtasks
-        most = 1 + max(1, room // len(large))
+        most = 1 + room // len(large)
         pieces = dict(zip(large, await self.gather(*(self._pieces(subtask, most) for subtask in large)), strict=True))
         return tidy(tuple(p for subtask in subtasks for p in pieces.get(subtask, (subtask,))), self.rules.max_subtasks)
 
@@ -174,6 +154,7 @@ class TeamWorkflow(Workflow):
     async def build(self, task: str, draft: Draft) -> None:
         """Write, run, review and revise one subtask until it is accepted, or another round is not worth it."""
         tests = given_tests(draft.subtask) or (given_tests(task) if len(self.drafts) == 1 else "")
+        tests = tests if self.running.on else ""
         brief: Brief | None = Brief(task=task, subtask=draft.subtask, rounds=self.rules.max_rounds + 1, tests=tests)
         guard = ProgressGuard(alike, Patience(noise=self.rules.judge_noise), stronger=self.rules.ladder)
         while brief is not None:
@@ -186,25 +167,28 @@ class TeamWorkflow(Workflow):
     async def _round(self, draft: Draft, brief: Brief, guard: ProgressGuard) -> Brief | None:
         """Write a draft, run it, have it reviewed; return what its coder is told next, None when the loop is over.
 
-        A draft that is an earlier one again is neither run nor reviewed again. Raises ``TaskFailed`` for what is no
-        judgement.
+        A draft that is an earlier one again is not reviewed again; one that differs in little is run all the same.
+        Raises ``TaskFailed`` for what is no judgement; what is known of the draft is booked then, too.
         """
         began = self.now()
         written = await self.ask(AgentRole.CODER, draft.subtask, data=brief, returns=TaskResult)
         text, results = written.result or "", [written]
-        draft.text = draft.text or text
+        draft.begin(text)
         guarded = self.rules.progress_guard == "auto"
-        twin = next((n for n, earlier in enumerate(draft.history) if guarded and alike(text, earlier.text)), None)
+        known = draft.known(text) if guarded else None
+        facts = None if known is not None else await self.run_code(draft, text, brief)
+        found = in_short(facts) if known is None else draft.checked[known]
+        twin = draft.twin(text, found) if guarded else None
+        review, failure = None, None
         if twin is None:
-            facts = await self.run_code(draft, text, brief)
-            review = await self._review(draft, text, brief, facts, results)
-            draft.checked += (None if facts is None else shorten(facts),)
-            round_ = _found(text, facts, review)
+            review, failure = await self._reviewed(draft, text, brief, facts, results)
+            round_ = round_of(text, facts, review)
         else:
-            review, round_ = None, replace(draft.history[twin], text=text, score=None, issues=draft.history[-1].issues)
-            draft.checked += (draft.checked[twin],)
-        took = self.now() - began
-        draft.history += (replace(round_, cost_usd=_sum(result.cost_usd for result in results), seconds=took),)
+            round_ = replace(draft.history[twin], text=text, score=None, issues=draft.history[-1].issues)
+        cost = total(result.cost_usd for result in results)
+        draft.add(replace(round_, cost_usd=cost, seconds=self.now() - began), found)
+        if failure is not None:
+            raise failure
         return self._decided(draft, brief, guard, review, results, again=twin is not None)
 
     def _decided(
@@ -223,12 +207,24 @@ class TeamWorkflow(Workflow):
         advice = Advice(Reaction.GO_ON)
         if self.rules.progress_guard == "auto" and judgement.next is Next.REVISE:
             tokens = sum(result.usage.input_tokens + result.usage.output_tokens for result in results)
-            advice = guard.on_output(Output(text=last.text, score=last.score, cost=tokens))
+            output = Output(text=last.text, mark=mark(last, draft.checked[-1]), score=last.score, cost=tokens)
+            advice = guard.on_output(output)
         if advice.reaction is Reaction.STOP:
             judgement = judgement._replace(next=Next.KEEP, why=Stop.CYCLE if again else Stop.PLATEAU)
         if last.score is not None or last.passed is not None:
             self._grade(written, good=judgement.next is Next.ACCEPT, fact=last.passed is not None)
-        self._judged(draft, judgement, review)
+        draft.judged(judgement)
+        self.report(
+            f"draft.{_PAST[judgement.next]}",
+            subtask=draft.subtask,
+            score=last.score,
+            round=draft.rounds,
+            issues=len(last.issues),
+            why=judgement.why,
+            checks=by_aspect(review),
+            found="" if draft.checked[-1] is None else in_words(draft.checked[-1]),
+            error=draft.note or None,
+        )
         return self._next(brief, draft, advice, written.model) if judgement.next is Next.REVISE else None
 
     async def run_code(self, draft: Draft, text: str, brief: Brief) -> Facts | None:
@@ -246,36 +242,35 @@ class TeamWorkflow(Workflow):
         self.report("draft.checked", subtask=brief.subtask, round=brief.round, **asdict(short))
         return facts
 
-    async def _review(
+    async def _reviewed(
         self, draft: Draft, text: str, brief: Brief, facts: Facts | None, results: list[TaskResult]
-    ) -> Verdict | None:
-        """Return the verdict on *text*; None where it failed, or when nobody can read it: that says nothing about it.
+    ) -> tuple[Verdict | None, TaskFailed | None]:
+        """Return the verdict on *text*, or why there could be none; neither where nobody is asked, or can read it.
 
-        The reviewer's result is added to *results*.
+        What failed is not reviewed; what has passed the given tests needs no verdict. The reviewer's result is added to
+        *results*.
         """
         if failures(facts):
-            return None
-        told = brief if facts is None else replace(brief, facts=in_words(shorten(facts)))
+            return None, None
+        told = brief if facts is None or facts.parsed is None else replace(brief, facts=in_words(shorten(facts)))
         try:
             result = await self.ask(AgentRole.REVIEWER, text, data=told, returns=TaskResult)
         except TaskFailed as failure:
-            if failure.result.error_kind not in NO_VERDICT:
-                raise
             results.append(failure.result)
             draft.note = str(failure.result.error)
-            return None
+            return None, None if failure.result.error_kind in NO_VERDICT or proven(facts) else failure
         results.append(result)
-        return decode(result, Verdict)
+        return decode(result, Verdict), None
 
     def _grade(self, result: TaskResult, *, good: bool, fact: bool = False) -> None:
         """Let those who choose models learn what became of a task's work; not again when a resumed run catches up."""
         if not self._running.replaying:
             self.tell(ids.GATEWAY, Graded(task=result.task_id, good=good, fact=fact))
 
-    def _next(self, brief: Brief, draft: Draft, advice: Advice, model: str | None) -> Brief:
+    @staticmethod
+    def _next(brief: Brief, draft: Draft, advice: Advice, model: str | None) -> Brief:
         """Return what the coder is told next: the last draft, or the best when the last is worse, and its issues."""
-        last, best = draft.history[-1], draft.history[best_of(draft.history, self.rules.judge_noise)]
-        shown = best if last.score is None or (best.score or 0) > last.score else last
+        shown = draft.shown()
         return replace(
             brief,
             draft=shown.text,
@@ -289,37 +284,15 @@ class TeamWorkflow(Workflow):
 
     def _left(self, draft: Draft) -> Left:
         """Return what a draft may still take: its share of the money, and the time of the run."""
-        usd, seconds = self.rules.budget_usd, self._start.timeout
-        if usd is not None:
-            usd = usd / len(self.drafts) - sum(round_.cost_usd or 0.0 for round_ in draft.history)
+        own, seconds = self._start.max_cost, self._start.timeout
+        bounds = [bound for bound in (self.rules.budget_usd, None if own is None else own / NANO) if bound is not None]
+        usd = min(bounds) / len(self.drafts) - draft.spent() if bounds else None
         return Left(usd=usd, seconds=None if seconds is None else seconds - (self.now() - self._run_began))
-
-    def _judged(self, draft: Draft, judgement: Judgement, review: Verdict | None) -> None:
-        verdict, last = judgement.next, draft.history[-1]
-        number = len(draft.history) - 1 if verdict is Next.ACCEPT else judgement.best
-        best = draft.history[number]
-        draft.text, draft.score = best.text, best.score
-        draft.facts = draft.checked[number] or draft.facts
-        draft.rounds = len(draft.history) - 1
-        draft.accepted = verdict is Next.ACCEPT
-        draft.kept = verdict is Next.KEEP
-        if draft.kept:
-            draft.note = draft.note or f"kept as the best: {judgement.why}"
-        self.report(
-            f"draft.{_PAST[verdict]}",
-            subtask=draft.subtask,
-            score=last.score,
-            round=draft.rounds,
-            issues=len(last.issues),
-            why=judgement.why,
-            checks=_by_aspect(review),
-            error=draft.note or None,
-        )
 
     def _unfinished(self, draft: Draft, failure: TaskFailed) -> None:
         """A provider's failure is no judgement, and leaves the draft unfinished; a cut revision keeps the best."""
-        draft.note, draft.kind = str(failure.result.error), failure.result.error_kind
-        draft.kept = bool(draft.history) and failure.result.error_kind in NO_VERDICT
+        kind = failure.result.error_kind
+        draft.failed(str(failure.result.error), kind, kept=kind in NO_VERDICT)
         self.report("draft.kept" if draft.kept else "draft.failed", subtask=draft.subtask, error=draft.note)
 
     def outcome(self) -> Outcome:
@@ -336,6 +309,7 @@ class TeamWorkflow(Workflow):
             accepted=tuple(draft.accepted_as() for draft in self.drafts),
             error=error,
             error_kind=open_[0].kind or ErrorKind.INTERNAL if open_ else None,
+            planning=self.spared,
         )
 
     def compose(self) -> str:
@@ -348,30 +322,3 @@ class TeamWorkflow(Workflow):
 
 
 _PAST = {Next.ACCEPT: "accepted", Next.REVISE: "rejected", Next.KEEP: "kept"}
-
-
-def _found(text: str, facts: Facts | None, review: Verdict | None) -> Round:
-    """Return what was found about a draft: what failed, or where nothing did, the reviewer's opinion."""
-    failed = failures(facts)
-    return Round(
-        text=text,
-        score=None if review is None else review.score,
-        approved=review is not None and review.approved,
-        issues=failed or (() if review is None else review.issues),
-        passed=proven(facts),
-        reached=reached(facts),
-    )
-
-
-def _by_aspect(review: Verdict | None) -> dict[str, bool]:
-    """Return whether each aspect passes: when all of its items do."""
-    passes: dict[str, bool] = {}
-    for check in () if review is None else review.checks:
-        passes[check.aspect] = passes.get(check.aspect, True) and check.passes
-    return passes
-
-
-def _sum(costs: Iterable[float | None]) -> float | None:
-    """Return the sum, None as soon as one is unknown."""
-    known = list(costs)
-    return None if None in known else sum(cost or 0.0 for cost in known)

@@ -18,6 +18,7 @@ from actors.base import in_words
 from actors.conversations import Conversational, as_text, failure_of, guard
 from protocol import ids
 from protocol.awaited import fingerprint
+from protocol.costs import costs_of
 from protocol.errors import Cancelled, ErrorKind
 from protocol.ledger import Ledger
 from protocol.messages import Accepted, Summary, TaskResult, WorkflowResult
@@ -46,7 +47,8 @@ OWN = frozenset({"checks", "max_parallel", "run", "salvage"})
 class Outcome(Struct, frozen=True, kw_only=True):
     """What a workflow may return in place of a text: its output, and whether the whole counts as a success.
 
-    ``error`` and ``error_kind`` say why not; of a success they are left out.
+    ``error`` and ``error_kind`` say why not; of a success they are left out. ``planning`` is what a plan that was not
+    made is estimated to have saved, in nano-dollars, None where nobody knows.
     """
 
     output: str
@@ -54,6 +56,7 @@ class Outcome(Struct, frozen=True, kw_only=True):
     accepted: tuple[Accepted, ...] = ()
     error: str | None = None
     error_kind: ErrorKind | None = None
+    planning: int | None = 0
 
 
 class Deadline(Struct, frozen=True, kw_only=True, tag=True):
@@ -121,7 +124,10 @@ class Workflow(Conversational):
             self._end(self._salvaged(ErrorKind.STUCK, error))
             return
         if self._bounded():
-            self.tell(ids.LIMITER, Allow(run=start.run, nano_usd=start.max_cost, calls=self.max_parallel))
+            allow = Allow(run=start.run, nano_usd=start.max_cost, calls=self.max_parallel)
+            self.tell(ids.LIMITER, allow)
+            if start.max_cost is not None:
+                self.tell(ids.GATEWAY, allow)
         if start.timeout is not None:
             self._deadline = self._began + start.timeout
             self.after(start.timeout, Deadline(), key="deadline")
@@ -252,6 +258,8 @@ class Workflow(Conversational):
             model=result.model,
             why_model=result.why_model,
             truncated=result.truncated,
+            cost_usd=result.cost_usd,
+            served=result.served,
         )
 
     def ended(self, talk: Talk, value: Any, error: BaseException | None) -> None:
@@ -286,13 +294,17 @@ class Workflow(Conversational):
             results=tuple(self.results),
             accepted=outcome.accepted,
             summary=self._summary(talk),
+            costs=costs_of(() if talk is None else talk.ledger.lines.lines(), outcome.planning),
         )
         self.when_done(partial(setattr, self.actor_inbox, "held", {OVER: None}))
         ended = RunEnded(run=self._start.run, result=result)
         self.tell(self._start.reply_to, ended)
         self.tell(ids.SUPERVISOR, ended)
         if self._bounded():
-            self.tell(ids.LIMITER, Forget(run=self._start.run))
+            over = Forget(run=self._start.run)
+            self.tell(ids.LIMITER, over)
+            if self._start.max_cost is not None:
+                self.tell(ids.GATEWAY, over)
 
     def _bounded(self) -> bool:
         """Tell whether the limiter, where there is one, has bounds of this run to keep."""

@@ -121,9 +121,11 @@ class Call:
         "amount",
         "attempts",
         "bad_responses",
+        "beside",
         "call",
         "circuit",
         "counts",
+        "cut_short",
         "dialect",
         "estimate",
         "execution_ms",
@@ -145,10 +147,20 @@ class Call:
     amount: Amount
     request: ChatRequest
 
-    def __init__(self, call: ChatCall, model: ModelInfo, pool: CallerPool, circuit: Circuit, why: str = "") -> None:
+    def __init__(
+        self,
+        call: ChatCall,
+        model: ModelInfo,
+        pool: CallerPool,
+        circuit: Circuit,
+        *,
+        why: str = "",
+        beside: ModelInfo | None = None,
+    ) -> None:
         self.call = call
         self.model = model
         self.why = why
+        self.beside = beside  # the strongest model, where this one was chosen
         self.pool = pool
         self.circuit = circuit
         self.stage: Stage = "new"
@@ -157,6 +169,7 @@ class Call:
         self.attempts = self.retries = self.bad_responses = self.throttled = 0
         self.estimate = 0  # input tokens as estimated, before calibration
         self.counts = True  # whether the next flight is an attempt, and not the same one asked differently
+        self.cut_short = False  # by its deadline: there would have been another try
         self.since = self.queued = self.execution_ms = 0.0
         self.usage = Usage()
         self.last: CallFailure | None = None
@@ -259,15 +272,29 @@ def used(flight: Flight, result: Result, outcome: Outcome, estimate: Estimate) -
     return spent(flight, estimate) if outcome is Outcome.AMBIGUOUS else None
 
 
+def inherited(state: Call, call: ChatCall, why: str, since: float, now: float) -> Call:
+    """Return a call that takes over the flight of *state*, with its attempt; it has waited *since* then."""
+    heir = Call(call, state.model, state.pool, state.circuit, why=why, beside=state.beside)
+    heir.acquire, heir.amount, heir.request = state.acquire, state.amount, state.request
+    heir.dialect, heir.number, heir.estimate, heir.stage = state.dialect, state.number, state.estimate, state.stage
+    heir.since, heir.queued = now, now - since
+    heir.attempts = min(1, state.attempts)
+    state.attempts -= heir.attempts
+    return heir
+
+
 def result_of(state: Call, reply: ChatReply | None, failure: CallFailure | None) -> ChatResult:
     """Return how a call has ended, with the sums over its attempts."""
+    cost = state.model.cost(state.usage) if state.attempts else 0
+    beside = None if state.beside is None else state.beside.cost(state.usage)
     return ChatResult(
         reply=reply,
         failure=failure,
         model=state.model.key,
         why_model=state.why or None,
         usage=state.usage,
-        cost=state.model.cost(state.usage) if state.attempts else 0,
+        cost=cost,
+        saved_by_routing=0 if state.beside is None else None if cost is None or beside is None else beside - cost,
         attempts=state.attempts,
         execution_time_ms=state.execution_ms,
         queue_time_ms=state.queued * 1000.0,
@@ -291,11 +318,15 @@ def next_try(
     call, deadline = state.call, inf if state.call.deadline is None else state.call.deadline
     if retry.outcome_of(failure) is Outcome.THROTTLED:
         if now + (failure.retry_after or 0.0) >= deadline:
+            state.cut_short = True
             return failure
         state.throttled += 1
         return None if retry.waits_out(failure, state.throttled - 1, call.max_retries) else failure
     delay = backoff.delay(state.retries, roll, failure.retry_after)
-    if now + delay >= deadline or not retry.may_retry(failure, state.retries, call.max_retries, state.bad_responses):
+    if not retry.may_retry(failure, state.retries, call.max_retries, state.bad_responses):
+        return failure
+    if now + delay >= deadline:
+        state.cut_short = True
         return failure
     if budget.try_take(now) > 0.0:
         text = f"{failure.message}; not tried again, since the retries to {state.model.provider} are used up"

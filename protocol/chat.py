@@ -54,7 +54,8 @@ class Occasion(Struct, frozen=True, kw_only=True):
     ``task`` is the task whose agent calls, ``complexity`` (0..1) that of what is to be done, None: to be read from the
     prompt. ``rounds`` drafts may still be written, this one among them; 0: nobody will review it. ``tried`` are the
     models whose drafts of it were rejected, ``stronger`` asks for one above them; ``last`` is the one that this
-    conversation is with.
+    conversation is with. ``round`` is the number of the round that it belongs to, None outside of rounds; ``checked``
+    says that tests will judge the result.
     """
 
     task: str = ""
@@ -63,6 +64,8 @@ class Occasion(Struct, frozen=True, kw_only=True):
     tried: tuple[str, ...] = ()
     stronger: bool = False
     last: str | None = None
+    round: int | None = None
+    checked: bool = False
 
 
 class Usage(Struct, frozen=True, kw_only=True):

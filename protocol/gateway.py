@@ -1,23 +1,9 @@
 """The gateway's decisions: a model call from request to answer. Partner of ``actors/gateway.py``.
 
 Every call is answered exactly once, in whatever order things happen; every lease is settled or cancelled exactly once.
-A call is in one of five stages, and its deadline or a cancel may end it in any of them:
-
-======== ============================== =================================================
-stage    waits for                      then
-======== ============================== =================================================
-parked   a breaker that is open         waiting; or answered, when that takes too long
-waiting  the limiter's grant            ready
-ready    a free caller of the provider  flying
-flying   the caller's report            answered; or resting, to be tried again; or
-                                        waiting, when the failure has taught how to ask,
-                                        or was a 429, which the limiter waits out
-resting  the end of the backoff, with   waiting, for a new lease
-         neither caller nor lease
-======== ============================== =================================================
-
-A flight may outlive its call: when nobody waits any more its caller stays busy and its lease held until the caller has
-reported, or counts as lost.
+The stages of a call stand in ``protocol/attempts.py``, and which calls need not be made in ``protocol/sharing.py``.
+The model is chosen by ``protocol/ladder.py``, by what is known here: who may be called now, how long a call would wait,
+what money is left.
 """
 
 from __future__ import annotations
@@ -25,47 +11,35 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from protocol import calls, ids
-from protocol.calls import (
-    AbortFlight,
-    AskLimiter,
-    Call,
-    Dismiss,
-    Dispatch,
-    Effect,
-    Flight,
-    Hire,
-    Later,
-    Lost,
-    TellLimiter,
-    Unset,
-)
-from protocol.chat import CallFailure, ChatReply
-from protocol.circuit import Circuits
+from protocol.attempts import GRACE, WAITED, Attempts
+from protocol.calls import Call, Dismiss, Effect, Later, Lost, TellLimiter, Unset
+from protocol.chat import CallFailure
 from protocol.errors import ErrorKind
 from protocol.ladder import Ladder
-from protocol.policies import retry
-from protocol.policies.caller_pool import CallerPool
-from protocol.policies.estimate_calibration import EstimateCalibration
-from protocol.policies.output_ladder import Dialect, learn, render
+from protocol.policies.routing import Room
 from protocol.policies.token_bucket import TICK
-from protocol.signals import Cancel, CancelStep, ChatCall, Graded, Granted, Performed, Reaffirm, Refused
+from protocol.sharing import Follower, from_cache, identity
+from protocol.signals import Allow, Cancel, CancelStep, ChatCall, Forget, Graded, Granted, Performed, Reaffirm, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from protocol.calls import Estimate, Result
+    from protocol.calls import Estimate
+    from protocol.ladder import Picked
     from protocol.models import ModelInfo, ProviderInfo
     from protocol.policies.backoff import Backoff
+    from protocol.policies.caller_pool import CallerPool
+    from protocol.policies.purse import Purse
     from protocol.policies.routing import Router
 
-GRACE = 2.0
-"""Seconds that an aborted caller has to report before it counts as lost."""
+__all__ = ["GRACE", "Gateway"]
 
 
-class Gateway:
+class Gateway(Attempts):
     """Owns every model call. The model ``auto`` is chosen among *models*, by what *router* has learnt.
 
     *estimate* counts the input tokens of messages. *now* is monotonic seconds, *roll* a die in [0, 1) everywhere.
+    *purse* and *router* may be an earlier instance's.
     """
 
     def __init__(
@@ -76,20 +50,13 @@ class Gateway:
         backoff: Backoff,
         estimate: Estimate,
         router: Router | None = None,
+        purse: Purse | None = None,
         address: str = ids.GATEWAY,
     ) -> None:
-        self._models = models
+        super().__init__(
+            models=models, providers=providers, backoff=backoff, estimate=estimate, purse=purse, address=address
+        )
         self._ladder = Ladder(models, router)
-        self._providers = providers
-        self._backoff = backoff
-        self._estimate = estimate
-        self._address = address
-        self._dialects = {key: Dialect(output=model.output) for key, model in models.items()}
-        self._pools = {key: CallerPool(key, provider.callers) for key, provider in providers.items()}
-        self._circuits = Circuits()
-        self._calibration = EstimateCalibration()
-        self._calls: dict[str, Call] = {}
-        self._flights: dict[str, Flight] = {}
 
     # --- what comes in
 
@@ -98,17 +65,21 @@ class Gateway:
         if call.step in self._calls:
             self._calls[call.step].call = call
             return []
-        model, why = self._ladder.pick(call)
-        if model is None:
+        if self._sharing.again(call):
+            return []
+        picked = self._pick(call, now)
+        if picked.model is None:
             return [calls.no_model(call, self._models)]
-        circuit = self._circuits.of(model.key, f"{model.provider}/{model.name}")
-        state = self._calls[call.step] = Call(call, model, self._pools[model.provider], circuit, why)
-        if state.late(now):
-            return self._give_up(state, now)
-        effects: list[Effect] = self._acquire(state, now)
-        if call.deadline is not None and call.step in self._calls:
-            effects.append(Later(f"deadline:{call.step}", call.deadline - now))
-        return effects
+        if not (call.coalesce or call.cache_seconds):
+            return self._begin(call, picked, now)
+        return self._shared(call, picked.model, picked, now)
+
+    def on_bounds(self, news: Allow | Forget) -> None:
+        """A run may spend so much, or is over: models that cost more are not chosen for it."""
+        if isinstance(news, Forget):
+            self._purse.close(news.run)
+        elif news.nano_usd is not None:
+            self._purse.allow(news.run, news.nano_usd)
 
     def on_graded(self, graded: Graded) -> list[Effect]:
         """Learn what became of a draft."""
@@ -122,6 +93,7 @@ class Gateway:
             return [TellLimiter(Cancel(lease=granted.lease))]
         state.stage = "ready"
         state.queue_until(now)
+        self._head_room.on_granted(self._domain(state.model), state.call.step, now)
         state.pool.wait(state.call.step)
         return self._staff(state.pool, now)
 
@@ -131,8 +103,9 @@ class Gateway:
         if state is None:
             return []
         state.queue_until(now)
+        self._head_room.on_left(self._domain(state.model), state.call.step)
         return self._end(
-            state, failure=CallFailure(kind=refused.kind, message=refused.reason, retry_after=refused.retry_after)
+            state, now, failure=CallFailure(kind=refused.kind, message=refused.reason, retry_after=refused.retry_after)
         )
 
     def on_performed(self, performed: Performed, now: float, roll: float) -> list[Effect]:
@@ -149,8 +122,11 @@ class Gateway:
 
     def on_cancel(self, cancel: CancelStep, now: float) -> list[Effect]:
         """Nobody waits for the step: end it wherever it is, without an answer."""
-        state = self._calls.get(cancel.step)
-        return [] if state is None else [*self._withdraw(state, now), *self._forget(state)]
+        state, follower = self._calls.get(cancel.step), self._sharing.follower(cancel.step)
+        if follower is not None:
+            self._sharing.leave(cancel.step)
+            return [] if follower.call.deadline is None else [Unset(f"deadline:{cancel.step}")]
+        return [] if state is None else [*self._part(state, now), *self._forget(state)]
 
     def on_attempt_timeout(self, lease: str, now: float, roll: float) -> list[Effect]:
         """A caller has not reported in time: abort its call from outside. After the grace, too: it is lost."""
@@ -171,13 +147,18 @@ class Gateway:
 
     def on_deadline(self, step: str, now: float) -> list[Effect]:
         """Answer a call whose deadline has come, wherever it is."""
-        state = self._calls.get(step)
-        if state is None or state.call.deadline is None:
+        state, follower = self._calls.get(step), self._sharing.follower(step)
+        call = follower.call if follower is not None else None if state is None else state.call
+        if call is None or call.deadline is None:
             return []
-        left = state.call.deadline - now
-        if left < TICK:  # less comes of rounding, and a timer of 0 s would follow
-            return self._give_up(state, now)
-        return [Later(f"deadline:{step}", left)]
+        left = call.deadline - now
+        if left >= TICK:  # less comes of rounding, and a timer of 0 s would follow
+            return [Later(f"deadline:{step}", left)]
+        if follower is not None:
+            self._sharing.leave(step)
+            return self._answer(follower, now, failure=WAITED)
+        assert state is not None
+        return self._give_up(state, now)
 
     def on_timer(self, key: str, now: float, roll: float) -> list[Effect]:
         """The timer *key* has fired."""
@@ -224,167 +205,40 @@ class Gateway:
                 effects += [TellLimiter(Cancel(lease=state.acquire.lease)), self._ask(state)]
         return effects
 
-    # --- from stage to stage
+    # --- before a call goes
 
-    def _acquire(self, state: Call, now: float) -> list[Effect]:
-        """Ask for a lease, unless the breaker is in the way."""
-        if not state.circuit.lets_go(now):
-            return self._park(state, now)
-        dialect = self._dialects[state.model.key]
-        if state.dialect is not dialect:
-            state.dialect, state.request = dialect, render(state.call, state.model.name, dialect)
-            weighed = self._providers[state.model.provider].weighed
-            state.amount = calls.expected(state, self._estimate, self._calibration) if weighed else calls.UNWEIGHED
-        state.stage, state.since = "waiting", now
-        return [self._ask(state)]
+    def _pick(self, call: ChatCall, now: float) -> Picked:
+        """Choose the model of a call, by what is known now."""
+        if call.model != "auto" or len(self._models) < 2:
+            return self._ladder.pick(call)
+        rooms = {
+            key: Room(
+                open=self._circuit(model).lets_go(now),
+                wait=self._head_room.wait(self._domain(model), call.priority, now),
+            )
+            for key, model in self._models.items()
+        }
+        patience = None if call.deadline is None else call.deadline - now
+        return self._ladder.pick(call, rooms, self._purse.left(ids.run_of(call.step)), patience)
 
-    def _ask(self, state: Call) -> AskLimiter:
-        """Ask for the next lease of a call."""
-        call = state.call
-        state.number += 1
-        while f"{call.step}#{state.number}" in self._flights:
-            state.number += 1
-        domain = self._providers[state.model.provider].domain_of(state.model.key)
-        state.acquire = calls.wanted(state, f"{call.step}#{state.number}", domain, self._address)
-        return AskLimiter(state.acquire)
+    def _shared(self, call: ChatCall, model: ModelInfo, picked: Picked, now: float) -> list[Effect]:
+        """Answer a call without making it, let it wait for an identical one, or let it go and others wait for it.
 
-    def _park(self, state: Call, now: float) -> list[Effect]:
-        """Let a call wait for its breaker, or refuse it."""
-        failure = state.circuit.park(state.call.step, state.call.deadline, now)
-        if failure is not None:
-            return self._end(state, failure=calls.no_more(state.last, failure))
-        state.stage = "parked"
-        return self._watch(state.model.key, now)
-
-    def _watch(self, model: str, now: float) -> list[Effect]:
-        due = self._circuits[model].due(now)
-        return [] if due is None else [Later(f"circuit:{model}", due)]
-
-    def _release(self, model: str, now: float) -> list[Effect]:
-        """A breaker may have changed: let go who may, refuse who would wait too long."""
-        free, refused = self._circuits[model].release(now)
-        effects: list[Effect] = []
-        for state, failure in [(self._calls[step], failure) for step, failure in refused]:
-            effects += self._end(state, failure=calls.no_more(state.last, failure))
-        for step in free:
-            effects += self._acquire(self._calls[step], now)
-        return effects + self._watch(model, now)
-
-    def _staff(self, pool: CallerPool, now: float) -> list[Effect]:
-        """Give free callers to the steps that wait for one."""
-        effects: list[Effect] = []
-        while (step := pool.first()) is not None:
-            state = self._calls[step]
-            if state.late(now):
-                effects += self._give_up(state, now)
-                continue
-            if not state.circuit.lets_go(now):
-                effects += [*self._withdraw(state, now), *self._park(state, now)]
-                continue
-            seat = pool.take()
-            if seat is None:
-                break
-            pool.leave(step)
-            if seat.hired is not None:
-                effects.append(Hire(pool.provider, seat.hired, seat.caller))
-            effects += self._dispatch(state, seat.caller, now)
-        return effects
-
-    def _dispatch(self, state: Call, caller: str, now: float) -> list[Effect]:
-        lease = state.acquire.lease
-        state.queue_until(now)
-        state.stage = "flying"
-        state.attempts += state.counts
-        state.counts = True
-        self._flights[lease] = Flight(state, caller, now)
-        perform = calls.perform(state, self._address, now)
-        return [Dispatch(caller, perform), Later(f"attempt:{lease}", perform.timeout * 1.05 + 0.25)]
-
-    def _landed(
-        self, flight: Flight, result: Result, now: float, roll: float, performed: Performed | None = None
-    ) -> list[Effect]:
-        """Settle the lease of a flight that is over, and go on with its call if there is still one."""
-        lease, state = flight.acquire.lease, flight.call
-        del self._flights[lease]
-        outcome = retry.outcome_of(result)
-        usage = calls.used(flight, result, outcome, self._estimate)
-        headers = {} if performed is None else performed.headers
-        effects: list[Effect] = [TellLimiter(calls.settlement(flight, result, outcome, usage, headers))]
-        self._learn(flight, result, now, roll)
-        if state is not None:
-            state.execution_ms += (now - flight.started) * 1000.0 if performed is None else performed.elapsed_ms
-            if usage is not None:
-                state.usage += usage
-            if isinstance(result, ChatReply):
-                failure = retry.verdict(result, structured=state.call.schema is not None)
-                effects += self._end(state, reply=None if failure else result, failure=failure)
-            else:
-                effects += self._failed(state, flight, result, now, roll)
-        return effects + self._release(flight.model.key, now)
-
-    def _learn(self, flight: Flight, result: Result, now: float, roll: float) -> None:
-        """Tell breaker, retry budget and calibration how a flight has ended."""
-        flight.circuit.on_end(flight.passed, result, now, roll, awaited=flight.call is not None)
-        if isinstance(result, ChatReply):
-            self._circuits.budget(flight.model.provider).on_success(now)
-            if result.usage is not None and result.usage.exact:
-                self._calibration.learn(flight.model.key, flight.estimate, result.usage.input_tokens)
-
-    def _failed(self, state: Call, flight: Flight, failure: CallFailure, now: float, roll: float) -> list[Effect]:
-        """Ask differently, wait out a 429, try again later, or fail."""
-        state.last, state.stage = failure, "resting"
-        if state.late(now):
-            return self._give_up(state, now)
-        learned = learn(failure, flight.request, self._dialects[state.model.key])
-        if learned is not None:
-            self._dialects[state.model.key] = learned
-            state.counts = False
-            return self._acquire(state, now)
-        budget = self._circuits.budget(state.model.provider)
-        after = calls.next_try(state, failure, self._backoff, budget, now, roll)
-        if isinstance(after, CallFailure):
-            return self._end(state, failure=after)
-        return self._acquire(state, now) if after is None else [Later(f"retry:{state.call.step}", after)]
-
-    # --- how a call ends
-
-    def _give_up(self, state: Call, now: float) -> list[Effect]:
-        """Answer that the deadline has passed, after leaving the stage the call is in."""
-        failure = calls.too_late(state)
-        return [*self._withdraw(state, now), *self._end(state, failure=failure)]
-
-    def _end(self, state: Call, *, reply: ChatReply | None = None, failure: CallFailure | None = None) -> list[Effect]:
-        return [*self._forget(state), calls.answer(state.call, calls.result_of(state, reply, failure))]
-
-    def _forget(self, state: Call) -> list[Effect]:
-        self._calls.pop(state.call.step, None)
-        return [] if state.call.deadline is None else [Unset(f"deadline:{state.call.step}")]
-
-    def _withdraw(self, state: Call, now: float) -> list[Effect]:
-        """Leave the stage the call is in: give back what it holds, or hang up."""
-        match state.stage:
-            case "waiting" | "ready":
-                state.queue_until(now)
-                state.pool.leave(state.call.step)
-                return [TellLimiter(Cancel(lease=state.acquire.lease))]
-            case "flying":
-                flight = self._flights[state.acquire.lease]
-                flight.call = None
-                state.execution_ms += (now - flight.started) * 1000.0
-                state.usage += calls.spent(flight, self._estimate)
-                return [] if flight.aborted else self._abort(flight)
-            case "parked":
-                state.circuit.leave(state.call.step)
-                return []
-            case "resting":
-                return [Unset(f"retry:{state.call.step}")]
-            case _:  # "new": nothing is held yet
-                return []
-
-    def _abort(self, flight: Flight) -> list[Effect]:
-        flight.aborted = True
-        lease = flight.acquire.lease
-        return [AbortFlight(flight.caller, lease), Later(f"attempt:{lease}", GRACE)]
+        What another call brings says nothing new about the model: nothing is learnt of it a second time.
+        """
+        key = identity(call, model.key)
+        kept = self._sharing.remembered(call, key, now)
+        if kept is not None:
+            self._ladder.forget(call.occasion.task)
+            return [calls.answer(call, from_cache(kept, model, picked.why))]
+        leader = self._calls.get(self._sharing.leader(call, key) or "")
+        if leader is None or (leader.stage != "flying" and call.priority < leader.call.priority):
+            if call.coalesce:
+                self._sharing.lead(call.step, key)
+            return self._begin(call, picked, now)
+        self._ladder.forget(call.occasion.task)
+        self._sharing.follow(key, Follower(call, model, picked.why, picked.beside, now))
+        return [] if call.deadline is None else [Later(f"deadline:{call.step}", max(0.0, call.deadline - now))]
 
     # --- small questions
 

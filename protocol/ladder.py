@@ -9,28 +9,37 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
+from msgspec.structs import replace
+
+from protocol.calls import OUTPUT_UNKNOWN
+from protocol.chat import ChatMessage
 from protocol.policies.complexity import estimate as complexity_of
 from protocol.policies.routing import Choice, Job, Room, Router, Rung
-from protocol.policies.token_estimate import estimate_messages
+from protocol.policies.token_estimate import bound_messages, estimate_messages
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from protocol.chat import ChatMessage
     from protocol.models import ModelInfo
     from protocol.signals import ChatCall, Graded
 
 USUAL_OUTPUT = 1000
 """Output tokens that a call is taken to use, where it allows as many: what it may use says little."""
+PATIENCE = 30.0
+"""Seconds that a call may wait for a model that is better; with less time to its deadline, so long."""
 MOST_OPEN = 4096
 """How many choices are remembered until somebody grades them; the oldest go first."""
 
 
 class Picked(NamedTuple):
-    """The model of a call (None: there is none of that name), and why."""
+    """The model of a call (None: there is none of that name), and why.
+
+    *beside* is the strongest model of the ladder where this one was chosen, None where there was no choice.
+    """
 
     model: ModelInfo | None
     why: str = ""
+    beside: ModelInfo | None = None
 
 
 class Ladder:
@@ -41,20 +50,46 @@ class Ladder:
         self._router = router or Router(rungs(models.values()))
         self._open: dict[str, Choice] = {}
 
-    def pick(self, call: ChatCall, rooms: Mapping[str, Room] | None = None, money: float | None = None) -> Picked:
-        """Return the model for *call*. *rooms* says how models stand now, *money* what is left, in nano-dollars."""
+    def pick(
+        self,
+        call: ChatCall,
+        rooms: Mapping[str, Room] | None = None,
+        money: int | None = None,
+        patience: float | None = None,
+    ) -> Picked:
+        """Return the model for *call*.
+
+        *rooms* says how models stand now, *money* what is left, in nano-dollars, *patience* how many seconds it may
+        wait; None: no bound but the usual.
+        """
         if call.model in self._models:
             return Picked(self._models[call.model], "named in the configuration" if call.model != "auto" else "")
         if call.model != "auto" or not self._models:
             return Picked(None)
         if len(self._models) == 1:
             return Picked(next(iter(self._models.values())), "the only model")
-        choice = self._router.choose(job_of(call, money), rooms)
+        job = job_of(call, money, PATIENCE if patience is None else min(PATIENCE, patience))
+        choice = self._router.choose(job, rooms if money is None else self._paid(call, rooms or {}))
         if call.occasion.task:
             self._open[call.occasion.task] = choice
             if len(self._open) > MOST_OPEN:
                 del self._open[next(iter(self._open))]
-        return Picked(self._models[choice.key], choice.why)
+        return Picked(self._models[choice.key], choice.why, max(self._models.values(), key=lambda model: model.tier))
+
+    def _paid(self, call: ChatCall, rooms: Mapping[str, Room]) -> dict[str, Room]:
+        """Return *rooms* with the most that the limiter would reserve for the call at each model."""
+        schema = (
+            () if call.schema is None else (ChatMessage(role="system", content=bytes(call.schema.schema).decode()),)
+        )
+        prompt = bound_messages((*call.messages, *schema))
+        output = OUTPUT_UNKNOWN if call.max_tokens is None else call.max_tokens
+        return {
+            key: replace(rooms.get(key, Room()), most=model.most(prompt, output)) for key, model in self._models.items()
+        }
+
+    def forget(self, task: str) -> None:
+        """The choice for *task* was not carried out: what becomes of its work teaches nothing about a model."""
+        self._open.pop(task, None)
 
     def on_graded(self, graded: Graded) -> None:
         """Learn what became of the work of a task; one whose model was not chosen here teaches nothing."""
@@ -78,7 +113,7 @@ def rungs(models: Iterable[ModelInfo]) -> list[Rung]:
     ]
 
 
-def job_of(call: ChatCall, money: float | None = None) -> Job:
+def job_of(call: ChatCall, money: int | None = None, patience: float = PATIENCE) -> Job:
     """Return what *call* wants a model for. The die is its step's name, so that it falls the same way every time."""
     occasion = call.occasion
     return Job(
@@ -91,8 +126,10 @@ def job_of(call: ChatCall, money: float | None = None) -> Job:
         stronger=occasion.stronger,
         last=occasion.last,
         reviewed=occasion.rounds > 0,
+        checked=occasion.checked,
         rounds=occasion.rounds,
         money=money,
+        patience=patience,
         roll=crc32(call.step.encode("utf-8", "surrogatepass")) / 2**32,
     )
 

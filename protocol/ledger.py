@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from protocol.chat import Usage
+from protocol.costs import Lines, Place, Sums
 
 if TYPE_CHECKING:
     from protocol.messages import TaskResult
@@ -21,10 +22,23 @@ class Ledger:
     Money is integer nano-dollars inside, so the order of booking changes nothing.
     """
 
-    __slots__ = ("calls", "cost", "execution_ms", "model", "queue_ms", "retries", "truncated", "usage", "why_model")
+    __slots__ = (
+        "calls",
+        "cost",
+        "execution_ms",
+        "lines",
+        "model",
+        "queue_ms",
+        "retries",
+        "served",
+        "truncated",
+        "usage",
+        "why_model",
+    )
 
     def __init__(self) -> None:
         self.calls = 0
+        self.served = 0
         self.retries = 0
         self.execution_ms = 0.0
         self.queue_ms = 0.0
@@ -33,9 +47,13 @@ class Ledger:
         self.model: str | None = None
         self.why_model: str | None = None
         self.truncated = False
+        self.lines = Lines()
 
-    def add_call(self, result: ChatResult) -> None:
-        """Book a model call, whether it succeeded or not."""
+    def add_call(self, result: ChatResult, role: str = "", round_: int | None = None) -> None:
+        """Book a model call of *role*, in round *round_* if there are any, whether it succeeded or not."""
+        if result.attempts or result.served:
+            self.lines.add(Place(role, result.model or "", round_), sums_of(result))
+        self.served += bool(result.served)
         self.calls += result.attempts
         self.retries += max(0, result.attempts - 1)
         self.execution_ms += result.execution_time_ms
@@ -47,6 +65,9 @@ class Ledger:
 
     def add_task(self, result: TaskResult) -> None:
         """Book what another agent did for this conversation."""
+        for line in result.costs:
+            self.lines.add(line.place, line.sums)
+        self.served += result.served
         self.calls += result.calls
         self.retries += result.retry_count
         self.execution_ms += result.execution_time_ms
@@ -72,8 +93,24 @@ class Ledger:
             model=self.model,
             why_model=self.why_model,
             calls=self.calls,
+            served=self.served,
+            costs=self.lines.lines(),
             truncated=self.truncated,
         )
 
     def _spend(self, nano: int | None) -> None:
         self.cost = None if nano is None or self.cost is None else self.cost + nano
+
+
+def sums_of(result: ChatResult) -> Sums:
+    """Return what one model call took, and saved."""
+    return Sums(
+        calls=result.attempts,
+        served=int(bool(result.served)),
+        input_tokens=result.usage.input_tokens,
+        cached_tokens=result.usage.cached_tokens,
+        output_tokens=result.usage.output_tokens,
+        nano_usd=result.cost,
+        routing=result.saved_by_routing,
+        serving=result.saved_by_serving,
+    )

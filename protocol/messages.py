@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from protocol.chat import Usage
+from protocol.costs import Costs, Line
 from protocol.errors import ErrorKind
 from protocol.facts import Checked
 
@@ -61,8 +62,10 @@ class TaskResult(Struct, frozen=True, kw_only=True, tag=True):
     ``execution_time_ms`` is the HTTP time of all attempts, also on failure; ``queue_time_ms`` the time spent waiting
     for the limiter and a free caller. ``retry_count`` is attempts - 1 summed over the model calls, also on success.
     ``cost_usd`` is None when the price is unknown, never 0. A typed result stands in ``result`` as JSON text.
-    ``why_model`` says in words why it was this model. ``calls`` counts HTTP calls; ``truncated`` says that the text was
-    cut at ``max_tokens`` and kept all the same.
+    ``why_model`` says in words why it was this model. ``calls`` counts HTTP calls, ``served`` the answers that took no
+    call of their own (from the cache, or shared with an identical call): they cost nothing and have no tokens here.
+    ``truncated`` says that the text was cut at ``max_tokens`` and kept all the same. ``costs`` are the same figures by
+    role, model and round.
     """
 
     task_id: str
@@ -81,6 +84,8 @@ class TaskResult(Struct, frozen=True, kw_only=True, tag=True):
     priority: int = Priority.NORMAL
     calls: int = 0
     truncated: bool = False
+    served: int = 0
+    costs: tuple[Line, ...] = ()
 
 
 def failed(
@@ -126,6 +131,7 @@ class WorkflowResult(Struct, frozen=True, kw_only=True, tag=True):
     """How a run ended. ``results`` holds every TaskResult of the run in the order they were recorded.
 
     What the executor found is no task of its own: it stands in :attr:`accepted`, with the draft it was found in.
+    ``costs`` are in integer nano-dollars, by role, model and round, with what was saved.
     """
 
     correlation_id: str
@@ -136,3 +142,4 @@ class WorkflowResult(Struct, frozen=True, kw_only=True, tag=True):
     results: tuple[TaskResult, ...] = ()
     accepted: tuple[Accepted, ...] = ()
     summary: Summary = Summary()
+    costs: Costs = Costs()

@@ -70,7 +70,7 @@ class Brief(Struct, frozen=True, kw_only=True):
     ``most`` is into how many subtasks a planner should split; 0: as many as it sees. ``hint`` is for a coder that gets
     nowhere. ``tried`` are the models whose drafts were rejected; ``stronger`` asks for one above them.
     ``rounds`` drafts may still be written, this one among them; 0: nobody will review it.
-    ``tests`` is Python that the executor runs beside the draft's own; ``facts`` says in words what running it showed.
+    ``tests`` is Python that the executor will run beside the draft's own; ``facts`` says in words what it found.
     """
 
     task: str

@@ -27,7 +27,8 @@ class RoleSettings(Struct, frozen=True, kw_only=True):
     means four attempts. ``temperature`` None sends none. ``history_tokens`` bounds what one conversation carries
     along. ``prompt`` and ``revise`` are templates; which variables they know stands in the built-in agents.
     ``keep_truncated`` keeps a text that was cut at ``max_tokens``. ``rubric`` asks a reviewer for separate items, and
-    not for a total.
+    not for a total. ``coalesce`` sends identical calls in flight once, ``cache_seconds`` gives an answer again for so
+    long (0: never); both whatever the temperature is.
     """
 
     model: str = "auto"
@@ -41,3 +42,5 @@ class RoleSettings(Struct, frozen=True, kw_only=True):
     history_tokens: int = 8000
     keep_truncated: bool = False
     rubric: bool = True
+    coalesce: bool = False
+    cache_seconds: float = 0.0

@@ -7,7 +7,7 @@ can be written down, replayed and sent to another machine. Seconds are floats, t
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import Raw, Struct
 
@@ -88,6 +88,9 @@ class ChatResult(Struct, frozen=True, kw_only=True, tag=True):
 
     ``execution_time_ms`` sums the HTTP time of all attempts, ``queue_time_ms`` what was spent waiting for grants and
     callers. ``cost`` is in nano-dollars, None when the price is unknown.
+
+    ``served``: the answer took no call of its own, has no tokens and costs nothing; ``saved_by_serving`` is what it had
+    cost. ``saved_by_routing`` is how much more the tokens would cost at the strongest model, where one was chosen.
     """
 
     reply: ChatReply | None = None
@@ -99,6 +102,9 @@ class ChatResult(Struct, frozen=True, kw_only=True, tag=True):
     attempts: int = 0
     execution_time_ms: float = 0.0
     queue_time_ms: float = 0.0
+    served: Literal["", "cache", "shared"] = ""
+    saved_by_routing: int | None = 0
+    saved_by_serving: int | None = 0
 
 
 Payload = TaskResult | ChatResult | Returned | Elapsed | CancelRequested
@@ -332,7 +338,8 @@ class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
     """A model call that an agent awaits as step *step*; answered by an :class:`Answer` with a :class:`ChatResult`.
 
     ``model`` is a key of the configuration, or ``auto``. ``timeout`` is seconds per attempt, ``deadline`` monotonic
-    seconds for all of them. ``again``: an earlier instance of the agent may have asked for it already.
+    seconds for all of them. ``again``: an earlier instance of the agent may have asked for it already. With
+    ``coalesce`` it may wait for an identical call, with ``cache_seconds`` have an answer that is no older than that.
     """
 
     step: str
@@ -351,6 +358,8 @@ class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
     flow: str = ""
     again: bool = False
     occasion: Occasion = Occasion()
+    coalesce: bool = False
+    cache_seconds: float = 0.0
 
 
 class Graded(Struct, frozen=True, kw_only=True, tag=True):

@@ -27,6 +27,9 @@ from protocol.messages import PRIORITIES
 from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.budget import Budget
+from protocol.policies.planning import Planner
+from protocol.policies.purse import Purse
+from protocol.policies.token_estimate import estimate as tokens_of
 from protocol.policies.token_estimate import estimate_messages
 from protocol.roles import AgentRole, RoleSettings
 from protocol.wire.profiles import EMBEDDED, profile_for
@@ -220,12 +223,25 @@ def workflows(config: Config, running: Running | None = None) -> dict[str, Calla
         **{name: getattr(team, name) for name in TeamRules.__struct_fields__ if hasattr(team, name)},
         budget_usd=config.budget.usd,
         ladder=coder is not None and coder.model == "auto" and len({model.tier for model in config.model.values()}) > 1,
+        planner=planner(config),
     )
     known: dict[str, Callable[[StartRun], Workflow]] = {"team": lambda start: TeamWorkflow(start, rules, running)}
     if team.workflow not in known:
         own = load(team.workflow, Workflow, "team.workflow")
         known[team.workflow] = lambda start: _bounded(own(start), team.max_parallel)
     return known
+
+
+def planner(config: Config) -> Planner:
+    """Return what a plan costs: at the orchestrator's model, or the strongest, where it is chosen."""
+    role = config.roles.get(AgentRole.ORCHESTRATOR)
+    known = prices(config).get(config.resolve_model(AgentRole.ORCHESTRATOR)) if config.model else None
+    price = known[0] if known else None
+    return Planner(
+        0 if role is None else tokens_of(role.system_prompt) + tokens_of(role.prompt),
+        None if price is None else price.input,
+        None if price is None else price.output,
+    )
 
 
 def _bounded(workflow: Workflow, max_parallel: int) -> Workflow:
@@ -249,6 +265,7 @@ class Models:
         self._lines: dict[str, Line] = {}
         self._embedded: Any = None
         self._router: Router | None = None
+        self._purse = Purse(money(config.budget.usd))
 
     def open(self) -> None:
         """Read the keys and start the embedded model where one is wanted. Raises ``ConfigError``.
@@ -299,6 +316,7 @@ class Models:
         decide = Decisions(
             models=models,
             router=self._router,
+            purse=self._purse,
             providers=self._providers(),
             backoff=Backoff(base=retry.base, factor=retry.factor, cap=retry.cap),
             estimate=estimate_messages,

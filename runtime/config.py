@@ -102,6 +102,8 @@ class Role(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     history_tokens: Annotated[int, Meta(ge=1, le=10_000_000)] = 8000
     keep_truncated: bool = False
     rubric: bool = True
+    coalesce: bool = False
+    cache_seconds: Annotated[float, Meta(ge=0, le=604_800)] = 0.0
     instances: Annotated[int, Meta(ge=1, le=1000)] = 1
     agent: Text | None = None
 

@@ -2,6 +2,9 @@
 
 A ``[roles.<name>]`` table of the configuration that names one of these is merged over it, key by key. The fake server
 knows a role by how its user text begins: ``Analyze and break down: ``, ``Implement: ``, ``Review: ``.
+
+A prompt begins with what most calls have in common (the role's words, then the task, then the subtask, then the draft),
+since providers bill a prefix that they have read before at a fraction.
 """
 
 from __future__ import annotations
@@ -45,9 +48,9 @@ The reviewer found these issues:
 
 Answer with the whole improved draft."""
 REVIEW = """\
-Review: the draft below, written for this subtask: {subtask}
+Review: the draft below, written for a part of this task: {task}
 
-The subtask belongs to this task: {task}
+The part, and all that it has to do: {subtask}
 
 <draft>
 {draft}

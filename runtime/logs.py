@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import traceback
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +133,16 @@ def _structured() -> Any:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     ).bind()
+
+
+def where_raised(error: BaseException) -> str:
+    """Return the frames that *error* came through, after those of what caused it, each with its words.
+
+    It is one field of one event; the heading that a traceback has would look like a crash of the program.
+    """
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = where_raised(cause) if cause is not None else ""
+    return f"{before}{''.join(traceback.format_tb(error.__traceback__))}{type(error).__name__}: {error}\n"
 
 
 class _Lines(logging.Handler):

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TextIO
 
 import msgspec
 
+from protocol.costs import together
 from protocol.errors import ConfigError
 from runtime.progress import ProgressLines
-from runtime.summary import Tally, lines, total
+from runtime.summary import Tally, cost_lines, costs_document, lines, total
 from runtime.terminal import complain, print_out, say
 
 if TYPE_CHECKING:
@@ -75,12 +76,12 @@ class Outlet:
 
     def end(self, results: list[WorkflowResult], wall_ms: float) -> None:
         """Print the closing summary, and with --json --tasks the line of sums."""
-        sums = total(results, wall_ms)
+        sums, costs = total(results, wall_ms), together(result.costs for result in results)
         if self._json and self._several:
-            self._print(msgspec.json.encode({"summary": sums}).decode())
+            self._print(msgspec.json.encode({"summary": sums, "costs": costs_document(costs)}).decode())
         if not self._quiet:
             several = [f"Workflows: {sums.workflows}, failed: {sums.workflows_failed}"] if self._several else []
-            say("\n".join(lines(sums, [*self._tally.lines(), *several])))
+            say("\n".join(lines(sums, [*cost_lines(costs), *self._tally.lines(), *several])))
 
     def _print(self, text: str) -> None:
         with self._named("standard output"):
@@ -121,8 +122,10 @@ def encode(result: WorkflowResult) -> str:
     """Return *result* as one line of JSON."""
     document = msgspec.to_builtins(result)
     document.pop("type", None)
+    document["costs"] = costs_document(result.costs)
     for task in document["results"]:
         task.pop("type", None)
+        task.pop("costs")  # they are in the sums
     return one_line(document)
 
 

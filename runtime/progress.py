@@ -37,6 +37,7 @@ class ProgressLines:
         self._several = several
         self._write = write
         self._width = width
+        self._named: set[tuple[str, str]] = set()
         self._asked: dict[str, tuple[str, str]] = {}
         self._waits: dict[str, tuple[str, float]] = {}  # by domain: what for, and when it was shown
 
@@ -109,22 +110,25 @@ class ProgressLines:
         role, content = self._asked.pop(facts["step"], ("team", ""))
         if name == "task.failed":
             return f"{role:<12} failed: {printable(str(facts.get('error')))}"
-        cut = ", cut" if facts.get("truncated") else ""
+        cut = ", cut" if facts.get("truncated") else ", without a call" if facts.get("served") else ""
         seconds = facts.get("execution_ms", 0.0) / 1000.0
         done = room.fit(
             f"{role:<12} done:   ", content, f" ({facts.get('output_tokens', 0)} tokens, {seconds:.1f} s{cut})"
         )
-        why = str(facts.get("why_model") or "")
-        if not why.startswith("tier"):
-            return done  # it was not chosen
-        chosen = room.fit(f"{'':>13}on {printable(str(facts.get('model')), 24)}: ", why)
+        why, model = str(facts.get("why_model") or ""), str(facts.get("model"))
+        if not why or (not why.startswith("tier") and (model, why) in self._named):
+            return done  # it was not chosen, and that was said
+        self._named.add((model, why))
+        chosen = room.fit(f"{'':>13}on {printable(model, 24)}: ", why)
         return f"{done}\n{chosen}"
 
     @staticmethod
     def _judged(how: str, facts: dict[str, Any], room: Room) -> str:
         score = f" with {facts['score']} of 10" if facts.get("score") is not None else ""
         failed = " and ".join(aspect for aspect, passes in facts.get("checks", {}).items() if not passes)
-        beside = [f"fails {failed}"] if failed else []
+        beside = [f"draft {facts['round'] + 1}"] if facts.get("round") else []
+        beside += [printable(str(facts["found"]), 60)] if facts.get("found") else []
+        beside += [f"fails {failed}"] if failed else []
         beside += [str(facts["why"]).replace("_", " ")] if how == "kept" and facts.get("why") else []
         shown = f" ({'; '.join(beside)})" if beside else ""
         return room.fit(f"{how}{score}{shown}: ", facts.get("subtask", ""))

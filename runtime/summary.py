@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
+from protocol.ledger import NANO
 from protocol.messages import Summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from protocol.costs import Costs, Sums
     from protocol.messages import WorkflowResult
 
 
 MOST_NOTES = 3
+HOW = {
+    "routing_usd": "the same tokens at the strongest model, less what they cost; rejected drafts included",
+    "planning_usd": "for each plan that was skipped the planner's call alone: its prompt, and 150 tokens of answer",
+    "serving_usd": "what answers from the cache, and shared with an identical call, had cost when they were called for",
+}
+"""How each estimate of what was saved is made."""
 
 
 class Totals(Struct, frozen=True, kw_only=True):
@@ -92,6 +100,54 @@ class Tally:
         return text
 
 
+def costs_document(costs: Costs) -> dict[str, Any]:
+    """Return *costs* as they stand in ``--json``: dollars, null where a price is unknown, and estimates named so."""
+    saved = {"routing_usd": costs.total.routing, "planning_usd": costs.planning, "serving_usd": costs.total.serving}
+    return {
+        **_sums(costs.total),
+        "roles": {key: _sums(sums) for key, sums in costs.roles.items()},
+        "models": {key: _sums(sums) for key, sums in costs.models.items()},
+        "rounds": {key: _sums(sums) for key, sums in costs.rounds.items()},
+        "saved_estimates": {key: _usd(nano) for key, nano in saved.items()} | {"how": HOW},
+    }
+
+
+def cost_lines(costs: Costs) -> list[str]:
+    """Return what the closing summary says beyond the cost: who caused it, and what was saved, where that is known."""
+    text = []
+    if costs.total.nano_usd and len(costs.roles) > 1:
+        by = (f"{key} {_dollars(sums.nano_usd)}" for key, sums in costs.roles.items())
+        text.append(f"Cost by role: {', '.join(by)}")
+    saved = [
+        f"{_dollars(nano)} {how}"
+        for nano, how in ((costs.total.routing, "by choosing models"), (costs.planning, "by skipping plans"))
+        if nano
+    ]
+    if costs.total.served:
+        answers = "1 answer" if costs.total.served == 1 else f"{costs.total.served} answers"
+        saved.append(f"{_dollars(costs.total.serving)} by {answers} without a call")
+    return [*text, f"Saved (estimates): {', '.join(saved)}"] if saved else text
+
+
+def _sums(sums: Sums) -> dict[str, Any]:
+    return {
+        "calls": sums.calls,
+        "served": sums.served,
+        "input_tokens": sums.input_tokens,
+        "cached_tokens": sums.cached_tokens,
+        "output_tokens": sums.output_tokens,
+        "cost_usd": _usd(sums.nano_usd),
+    }
+
+
+def _usd(nano: int | None) -> float | None:
+    return None if nano is None else nano / NANO
+
+
+def _dollars(nano: int | None) -> str:
+    return "an unknown sum" if nano is None else f"${nano / NANO:.6f}".replace("$-", "-$")
+
+
 def lines(summary: Summary | Totals, notes: Iterable[str] = ()) -> list[str]:
     """Return the closing summary as lines of text."""
     cost = "unknown (no price is configured)" if summary.cost_usd is None else f"${summary.cost_usd:.6f}"
@@ -112,4 +168,4 @@ def lines(summary: Summary | Totals, notes: Iterable[str] = ()) -> list[str]:
     return [*text, *notes]
 
 
-__all__ = ["Summary", "Tally", "Totals", "lines", "total"]
+__all__ = ["Summary", "Tally", "Totals", "cost_lines", "costs_document", "lines", "total"]

@@ -18,7 +18,6 @@ from __future__ import annotations
 import os
 import secrets
 import time
-import traceback
 from itertools import count
 from threading import current_thread
 from typing import TYPE_CHECKING, Any, Self
@@ -40,7 +39,7 @@ from runtime.config import Config
 from runtime.desk import Close, Desk, Open, Run, Runs, Subscribe, Unsubscribe
 from runtime.executing import Executing
 from runtime.handle import FORKED, Handle
-from runtime.logs import get_logger
+from runtime.logs import get_logger, where_raised
 from runtime.loop import PinnedDispatcher, SharedDispatcher
 from runtime.watchdog import Watchdog
 
@@ -346,8 +345,7 @@ class ActorSystem:
     def _on_raised(self, event: str, address: str, run: str, error: BaseException) -> None:
         """Show where a user's code raised, which its result does not; who called a function may have caught that."""
         say = _log.info if event == "function.raised" else _log.error
-        trace = "".join(traceback.format_exception(error))
-        say(event, correlation_id=run, actor=address, error=in_words(error), trace=trace)
+        say(event, correlation_id=run, actor=address, error=in_words(error), trace=where_raised(error))
 
     def _on_lesson(self, domain: str, limit: LearnedLimit) -> None:
         _log.info(

@@ -10,6 +10,8 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 ROWS = re.findall(r"^\| .+? \| `(\S+?)` \| `(\w+)` \|$", README, re.MULTILINE)
 
+GUIDE = re.findall(r"^\| .+? \| `(\S+?)` \| `(\w+)` \| `(\S+?)` \| `(test_\w+)` \|$", README, re.MULTILINE)
+
 
 def symbols(path: Path) -> set[str]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -23,6 +25,16 @@ def test_the_table_has_its_rows():
 @pytest.mark.parametrize(("path", "symbol"), ROWS)
 def test_each_row_names_a_file_and_a_symbol_that_exist(path: str, symbol: str):
     assert symbol in symbols(ROOT / path)
+
+
+def test_the_table_of_the_guides_concepts_has_its_rows():
+    assert len(GUIDE) >= 20
+
+
+@pytest.mark.parametrize(("path", "symbol", "tests", "test"), GUIDE)
+def test_each_concept_of_the_guide_has_a_home_and_a_test_that_runs_it(path: str, symbol: str, tests: str, test: str):
+    assert symbol in symbols(ROOT / path)
+    assert test in symbols(ROOT / tests)
 
 
 def test_each_link_leads_to_a_file():

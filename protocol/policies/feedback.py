@@ -7,7 +7,7 @@ The rules, in the order in which they are asked; the first that holds ends the l
 2 ``scored``      approved with at least the score that is asked for, and no check failed
 3 ``rounds``      as many revisions as are allowed
 4 ``plateau``     a round gained less than a repeated review of one draft would move its score
-5 ``cycle``       the draft is, or nearly is, an earlier one
+5 ``cycle``       the draft is, or nearly is, an earlier one, and running it shows nothing else
 6 ``same_critique`` the reviewer said the very same of the last draft
 7 ``dear``        another round would take more money or time than is left
 8 ``no_critique`` nothing to mend was named, or the review could not be read
@@ -153,13 +153,18 @@ def _early(rounds: tuple[Round, ...], rules: Rules, left: Left, spared: Iterable
     moves = [later - before for before, later in pairwise(r.score for r in rounds if r.score is not None)]
     holds = {
         Stop.PLATEAU: bool(moves) and last.score is not None and moves[-1] < rules.noise and rules.noise > 0.0,
-        Stop.CYCLE: any(alike(last.text, round_.text, rules.alike) for round_ in earlier),
+        Stop.CYCLE: any(_same(last, round_, rules.alike) for round_ in earlier),
         Stop.SAME_CRITIQUE: bool(earlier) and bool(critique) and critique == _critique(earlier[-1]),
         Stop.DEAR: _over(last.cost_usd, left.usd) or _over(last.seconds, left.seconds),
         Stop.NO_CRITIQUE: not critique,
         Stop.FELL: len(moves) >= 2 and max(moves[-2:]) < 0,
     }
     return next((stop for stop, held in holds.items() if held and stop not in spared), None)
+
+
+def _same(one: Round, other: Round, bound: float) -> bool:
+    """Tell whether two drafts are the same but for little; what a check finds different is not."""
+    return (one.passed, one.reached) == (other.passed, other.reached) and alike(one.text, other.text, bound)
 
 
 def _scored(round_: Round, rules: Rules) -> bool:

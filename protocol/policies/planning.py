@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from typing import NamedTuple
 
 _NUMBER = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
 """What models put before an item although it is one of a list already."""
@@ -15,6 +16,24 @@ LONGEST_REMEMBERED = 4096
 """Characters of the longest pair whose words are remembered: planner, coder and reviewer ask for the same ones."""
 QUOTED = 0.6
 """A subtask that names so many of the parts of its task quotes the task, and is no larger for it."""
+
+
+PLAN_TOKENS = 150
+"""Output tokens that a plan is taken to have: five instructions of thirty."""
+
+
+class Planner(NamedTuple):
+    """What a plan costs: the tokens that every planner's prompt has, and prices per token (None: unknown)."""
+
+    fixed_tokens: int = 0
+    price_in: float | None = None
+    price_out: float | None = None
+
+    def spared(self, task_tokens: int) -> int | None:
+        """Return what the planner's call for a task of so many tokens would cost, in the unit of the prices."""
+        if self.price_in is None or self.price_out is None:
+            return None
+        return round((self.fixed_tokens + task_tokens) * self.price_in + PLAN_TOKENS * self.price_out)
 
 
 def own_words(subtask: str, task: str) -> str:

@@ -67,9 +67,13 @@ class Patience(Struct, frozen=True, kw_only=True):
 
 
 class Output(Struct, frozen=True, kw_only=True):
-    """One output of a piece of work; ``score`` is None when nobody judged it, ``cost`` in any one unit."""
+    """One output of a piece of work; ``score`` is None when nobody judged it, ``cost`` in any one unit.
+
+    Outputs with different ``mark`` are never the same, however alike their texts are.
+    """
 
     text: str
+    mark: str = ""
     score: float | None = None
     cost: float = 0.0
 
@@ -103,7 +107,7 @@ class ProgressGuard:
 
     def _notice(self, output: Output) -> Signal | None:
         self._count(output)
-        earlier = [self._same(output.text, before.text) for before in self._outputs]
+        earlier = [output.mark == before.mark and self._same(output.text, before.text) for before in self._outputs]
         if len(earlier) >= 2 and earlier[-2] and not earlier[-1]:
             return Signal.PING_PONG
         if any(earlier):

@@ -71,10 +71,14 @@ class Rung(Struct, frozen=True, kw_only=True):
 
 
 class Room(Struct, frozen=True, kw_only=True):
-    """How a model stands now: the seconds until a call may go, and whether it may be called at all."""
+    """How a model stands now: the seconds until a call may go, and whether it may be called at all.
+
+    ``most`` is what is reserved for this call there, where there is a budget; None: nobody knows, and it is refused.
+    """
 
     wait: float = 0.0
     open: bool = True
+    most: float | None = 0.0
 
 
 class Job(Struct, frozen=True, kw_only=True):
@@ -229,7 +233,7 @@ class Router:
         room = {rung.key: rooms.get(rung.key, Room()) for rung in able}
         passing = {
             "the prompt does not fit": [rung for rung in able if _fits(rung, job)],
-            "cannot be paid": [rung for rung in able if job.money is None or self.cost(rung, job) <= job.money],
+            "cannot be paid": [rung for rung in able if self._payable(rung, job, room[rung.key])],
             "may not be called now": [rung for rung in able if room[rung.key].open],
             "is throttled": [rung for rung in able if room[rung.key].wait <= job.patience],
             "knows no schema": [rung for rung in able if rung.schema or not job.schema],
@@ -241,6 +245,12 @@ class Router:
                 able = kept
                 reasons.append(f"{', '.join(out)}: {why}")
         return able, reasons
+
+    def _payable(self, rung: Rung, job: Job, room: Room) -> bool:
+        """Tell whether the money that is left is enough: for what a call is likely to cost, and what is reserved."""
+        if job.money is None:
+            return True
+        return room.most is not None and max(room.most, self.cost(rung, job)) <= job.money
 
     def _above(self, job: Job, able: list[Rung]) -> list[Rung]:
         """Return what may follow the models that were tried: never a weaker one, a stronger one where that is asked."""

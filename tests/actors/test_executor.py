@@ -9,8 +9,10 @@ import msgspec
 from actors import Coder, Executor, Orchestrator, Reviewer, TeamWorkflow
 from actors.team import Running, TeamRules
 from actors.testing import ActorTestKit, ScriptedModel
-from protocol import AgentRole
+from protocol import AgentRole, ErrorKind
+from protocol.chat import CallFailure
 from protocol.facts import Checked, Ending, Facts, Job, Ran, TestOutcome
+from protocol.models import ModelInfo, Price
 from protocol.plan import Plan, Review
 
 GOOD = Review(score=9, approved=True)
@@ -224,3 +226,83 @@ def test_a_cancelled_run_ends_what_runs():
     result = kit.result(id_)
     assert (result.success, len(box.killed), box.jobs) == (False, 1, [])
     assert box.killed[0].startswith(id_)
+
+
+# --- facts and feedback together
+
+LONG = "\n".join(f"# {n}: this line says nothing" for n in range(80))
+POOR = Review(issues=("too short",), score=2, approved=False)
+DOWN = CallFailure(kind=ErrorKind.BAD_REQUEST, message="the reviewer is out")
+
+
+def with_lines(draft: str) -> str:
+    return draft.replace("```python", f"```python\n{LONG}")
+
+
+def test_a_draft_that_differs_in_one_character_is_run_and_counts_by_what_that_shows():
+    kit = stage(Bench(), coder=[with_lines(WRONG), with_lines(RIGHT)])
+    result = run(kit)
+    assert (result.accepted[0].accepted, result.output) == (True, with_lines(RIGHT))
+    assert [event.facts["tests_failed"] for event in kit.progress if event.event == "draft.checked"] == [1, 0]
+
+
+def test_a_nearly_same_draft_that_now_runs_is_no_cycle_and_may_be_revised_again():
+    better = with_lines(RIGHT) + "\nand a word more"
+    kit = stage(Bench(), coder=[with_lines(WRONG), with_lines(RIGHT), better], reviewer=[POOR, GOOD])
+    assert (run(kit).accepted[0].accepted, len(asked(kit, "coder"))) == (False, 3)
+    kit = stage(Bench(), coder=[with_lines(WRONG), with_lines(RIGHT), "```python\nnew = 1\n```"], reviewer=[POOR, GOOD])
+    result = run(kit)
+    assert (result.accepted[0].accepted, result.accepted[0].rounds) == (True, 2)
+
+
+def test_the_very_same_draft_is_not_run_again_and_a_nearly_same_one_not_reviewed_again():
+    box = Bench()
+    kit = stage(box, coder=RIGHT, reviewer=POOR)
+    run(kit)
+    assert (len(box.jobs), len(asked(kit, "reviewer"))) == (1, 1)
+    box = Bench()
+    kit = stage(box, coder=[with_lines(RIGHT), with_lines(RIGHT) + " ", with_lines(RIGHT) + "  "], reviewer=POOR)
+    run(kit)
+    assert (len(box.jobs) > 1, len(asked(kit, "reviewer"))) == (True, 1)
+
+
+GIVEN = "Write double. It must pass:\n```python\ndef test_given():\n    assert double(1) == 2\n```"
+
+
+def test_a_draft_that_passes_the_given_tests_is_accepted_although_its_review_failed():
+    given = ("passed", "test_given.py::test_given", "", "")
+    box = Bench(look=(("test", given[1], "", ""),), proof=(("imported", "draft.py", "", ""), given))
+    result = run(stage(box, reviewer=DOWN), GIVEN, plan="never")
+    accepted = result.accepted[0]
+    assert (result.success, accepted.accepted, accepted.score, accepted.facts.tests_passed) == (True, True, None, 1)
+    assert "the reviewer is out" in accepted.note
+
+
+def test_where_a_review_failed_the_facts_of_its_draft_still_count():
+    result = run(stage(Bench(), coder=[WRONG, RIGHT], reviewer=DOWN))
+    accepted = result.accepted[0]
+    assert (result.success, result.output, accepted.accepted) == (False, RIGHT, False)
+    assert (accepted.facts.tests_passed, accepted.rounds) == (1, 1)
+
+
+def test_a_reviewer_is_not_told_that_what_was_not_run_was_run():
+    kit = stage(Bench(ending=Ending.NO_SANDBOX, reason="namespaces are forbidden"))
+    run(kit)
+    assert "sandbox" not in asked(kit, "reviewer")[0]
+
+
+def test_a_draft_that_given_tests_will_judge_may_start_on_a_cheaper_model_where_drafts_are_run():
+    models = tuple(
+        ModelInfo(key=key, provider="main", name=key, tier=tier, prices=(Price(input=price, output=price),))
+        for key, tier, price in (("cheap", 1, 50.0), ("strong", 3, 1000.0))
+    )
+
+    def of(running: Running) -> bool:
+        kit = ActorTestKit(ScriptedModel({"coder": RIGHT, "reviewer": GOOD}), models=models)
+        for agent in (Coder, Reviewer):
+            kit.register(agent)
+        kit.spawn(Executor, "executor/0")
+        run(kit, GIVEN, plan="never", running=running)
+        return kit.model.calls[0].asked.occasion.checked
+
+    assert [of(Running(on=True)), of(Running())] == [True, False]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from actors import Coder, Orchestrator, Reviewer, TeamWorkflow
 from actors.team import TeamRules
 from actors.testing import ActorTestKit, ModelInfo, Price, ScriptedModel, bad_request, reply
-from protocol import ErrorKind
+from protocol import ErrorKind, ids
 from protocol.chat import CallFailure, ChatReply
 from protocol.plan import Brief, Check, Plan, Review, Rubric
+from protocol.policies.planning import Planner
 from protocol.roles import RoleSettings
+from protocol.signals import StartRun
 
 TASK = "Implement an async HTTP client with retries"
 GOOD, BAD = Review(score=9, approved=True), Review(issues=("too short",), score=3, approved=False)
@@ -397,3 +400,112 @@ def test_a_resumed_run_does_not_tell_again_what_became_of_a_draft():
     kit.restart(f"workflow/{id_}")
     assert kit.result(id_).success
     assert kit.sequence(1000).count(" Graded") == 2
+
+
+def test_what_went_wrong_in_an_earlier_round_is_not_said_of_a_draft_that_was_accepted():
+    kit = kit_with(reviewer=["what?", "what?", GOOD], coder=["one", "another"])
+    result = run(kit, "Say hello", stop_rules="rounds", progress_guard="off")
+    assert (result.accepted[0].accepted, result.accepted[0].rounds, result.accepted[0].note) == (True, 1, "")
+
+
+@pytest.mark.parametrize(("max_cost", "note"), [(8000, ""), (7000, "kept as the best: dear")])
+def test_the_runs_own_budget_ends_rounds_as_the_systems_does(max_cost, note):
+    free_to_read = ModelInfo(key="auto", provider="main", name="m", prices=(Price(input=0.0, output=1000.0),))
+    two = reply("a draft", input_tokens=1, output_tokens=2)
+    read = {
+        "coder": two,
+        "reviewer": [reply(msgspec.json.encode(r).decode(), input_tokens=1, output_tokens=2) for r in (BAD, GOOD)],
+    }
+    kit = ActorTestKit(read, models=(free_to_read,))
+    for agent in (Coder, Reviewer):
+        kit.register(agent, settings=replace(agent.settings, max_tokens=2))
+    kit.rig.workflows["team"] = lambda start: TeamWorkflow(start, TeamRules(progress_guard="off", stop_rules="auto"))
+    kit.tell(ids.SUPERVISOR, StartRun(run="r", task="Hi?", workflow="team", max_cost=max_cost, reply_to=ids.DESK))
+    assert kit.result("r").accepted[0].note == note
+
+
+WITH_TESTS = f"{LARGE}:\n```python\ndef test_it():\n    assert True\n```"
+
+
+def test_a_subtask_that_brings_tests_is_not_taken_apart():
+    kit = kit_with(orchestrator=[Plan(subtasks=(WITH_TESTS, "a")), Plan(subtasks=("x", "y"))])
+    assert [a.subtask for a in run(kit, plan="always").accepted] == [WITH_TESTS, "a"]
+
+
+def test_no_more_is_taken_apart_than_there_is_room_for():
+    plans = [Plan(subtasks=("a", f"One {LARGE}", f"Two {LARGE}")), *[Plan(subtasks=("x", "y"))] * 2]
+    accepted = run(kit_with(orchestrator=plans), plan="always", max_subtasks=4).accepted
+    assert [a.subtask for a in accepted] == ["a", "x", "y", f"Two {LARGE}"]
+
+
+# --- what it costs
+
+
+def priced(key: str = "auto", tier: int = 1, price: float = 1000.0) -> ModelInfo:
+    return ModelInfo(key=key, provider="main", name=key, tier=tier, prices=(Price(input=price, output=price),))
+
+
+def costing(models, coder="x", **answers) -> ActorTestKit:
+    script = {"orchestrator": Plan(subtasks=("a", "b")), "coder": coder, "reviewer": GOOD, **answers}
+
+    def counted(answer):
+        def say(call):
+            said = answer.pop(0) if isinstance(answer, list) else answer
+            text = said if isinstance(said, str) else msgspec.json.encode(said).decode()
+            return reply(text, input_tokens=8, output_tokens=2)
+
+        return say
+
+    kit = ActorTestKit({role: counted(answer) for role, answer in script.items()}, models=models)
+    for agent in (Orchestrator, Coder, Reviewer):
+        kit.register(agent)
+    return kit
+
+
+def test_a_result_says_what_each_role_model_and_round_cost():
+    kit = costing((priced(),), orchestrator=Plan(subtasks=("a",)), coder=["x", "better"], reviewer=[BAD, GOOD])
+    result = run(kit)
+    costs, call = result.costs, 10 * 1000
+    assert {role: sums.nano_usd for role, sums in costs.roles.items()} == {
+        "orchestrator": call, "coder": 2 * call, "reviewer": 2 * call,
+    }  # fmt: skip
+    assert {number: (sums.calls, sums.nano_usd) for number, sums in costs.rounds.items()} == {
+        "none": (1, call), "0": (2, 2 * call), "1": (2, 2 * call),
+    }  # fmt: skip
+    assert {key: sums.calls for key, sums in costs.models.items()} == {"auto": 5}
+    assert (costs.total.nano_usd, costs.total.input_tokens, costs.total.routing) == (5 * call, 40, 0)
+    assert result.summary.cost_usd == pytest.approx(costs.total.nano_usd / 1e9)
+
+
+def test_what_choosing_models_saved_is_told_by_the_same_tokens_at_the_strongest():
+    kit = costing((priced("strong", 3), priced("cheap", 1, 50.0)))
+    costs = run(kit, "Say hello", ladder=True).costs
+    assert {key: sums.calls for key, sums in costs.models.items()} == {"cheap": 1, "strong": 1}
+    assert (costs.total.routing, costs.total.nano_usd) == (10 * 950, 10 * 1050)
+
+
+def test_an_unknown_price_makes_the_costs_unknown_and_never_nothing():
+    kit = costing((ModelInfo(key="auto", provider="main", name="m"),))
+    costs = run(kit, "Say hello").costs
+    assert (costs.total.nano_usd, costs.roles["coder"].nano_usd, costs.planning) == (None, None, None)
+
+
+PLANNER = Planner(fixed_tokens=50, price_in=2.0, price_out=10.0)
+
+
+@pytest.mark.parametrize(
+    ("task", "plan", "spared"), [("Hi?", "auto", 104 + 1500), ("Hi?", "never", 0), (TASK, "auto", 0)]
+)
+def test_a_plan_that_was_not_worth_it_saved_the_planners_call(task, plan, spared):
+    costs = run(costing((priced(),)), task, plan=plan, planner=PLANNER).costs
+    assert costs.planning == spared
+
+
+def test_a_run_that_was_cancelled_has_its_costs_so_far():
+    kit = costing((priced(),), reviewer=[Review(issues=(f"{n}",), score=n, approved=False) for n in range(9)])
+    kit.model.latency = 1.0
+    id_ = kit.submit(lambda start: TeamWorkflow(start, TeamRules(planner=PLANNER)), "Hi?")
+    kit.advance(2.5)
+    kit.cancel(id_)
+    costs = kit.result(id_).costs
+    assert (costs.total.calls, costs.total.nano_usd, costs.planning) == (2, 20_000, 1604)

@@ -8,6 +8,7 @@ from actors import Agent, Workflow
 from actors.testing import ActorTestKit, ScriptedModel
 from protocol import AgentMessage, ErrorKind, TaskFailed, TaskResult, ids
 from protocol.chat import Usage
+from protocol.costs import Line, Sums
 from protocol.plan import Plan
 from protocol.signals import Answer, CancelStep
 
@@ -121,6 +122,7 @@ def test_a_probe_waits_in_virtual_time():
     kit.register(Echo)
     probe = kit.probe()
     kit.tell("echo/0", AgentMessage(sender="x", recipient="echo", content="hi", message_id="r/0", reply_to="probe"))
+    sums = Sums(calls=1, input_tokens=1, output_tokens=1, nano_usd=None)
     assert probe.expect(Answer, within=3.0).payload == TaskResult(
         task_id="r/0",
         agent="echo/0",
@@ -130,6 +132,7 @@ def test_a_probe_waits_in_virtual_time():
         model="auto",
         usage=Usage(input_tokens=1, output_tokens=1),
         calls=1,
+        costs=(Line(role="echo", model="auto", sums=sums),),
     )
     assert kit.now == 2.0
 

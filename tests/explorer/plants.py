@@ -21,6 +21,7 @@ from actors.mailbox import Mailbox
 from actors.recorder import Recorder
 from actors.simulation import SimulatedDispatcher
 from protocol import ids
+from protocol.attempts import Attempts
 from protocol.gateway import Gateway
 from protocol.limiter import Limiter
 from protocol.signals import AgentMessage, Answer, ChatCall, Settle
@@ -154,13 +155,13 @@ def grants_too_much() -> Plant:
 
 def settles_twice() -> Plant:
     """A lease whose call has landed is settled for the second time."""
-    landed = Gateway._landed
+    landed = Attempts._landed
 
-    def twice(self: Gateway, flight: Any, *rest: Any) -> list[Any]:
+    def twice(self: Attempts, flight: Any, *rest: Any) -> list[Any]:
         effects = landed(self, flight, *rest)
         return effects + [e for e in effects if isinstance(getattr(e, "message", None), Settle)]
 
-    return _replaced(Gateway, "_landed", twice)
+    return _replaced(Attempts, "_landed", twice)
 
 
 def dice_by_the_clock() -> Plant:

@@ -26,7 +26,7 @@ from protocol.errors import ErrorKind
 from protocol.gateway import Gateway
 from protocol.models import ModelInfo, Price, ProviderInfo
 from protocol.policies.backoff import Backoff
-from protocol.signals import Cancel, CancelStep, ChatCall, Granted, Performed, Refused, Settle
+from protocol.signals import Cancel, CancelStep, ChatCall, Granted, Outcome, Performed, Refused, Settle
 
 SCHEMA = OutputSchema(name="Plan", schema=msgspec.Raw(b'{"type":"object","properties":{"a":{"type":"string"}}}'))
 CALLERS = 3
@@ -74,6 +74,7 @@ class World(RuleBasedStateMachine):
         self.idle, self.busy, self.lost, self.dead = set(), {}, {}, set()
         self.timers = {}
         self.sent = {}
+        self.attempts = self.replies = self.own_replies = 0  # over all calls: what was handed over counts once
 
     # --- everyone around
 
@@ -96,6 +97,7 @@ class World(RuleBasedStateMachine):
         if isinstance(effect.message, Settle):
             assert lease in self.held
             self.held.remove(lease)
+            self.replies += effect.message.outcome is Outcome.SUCCESS
             self.given_back.add(lease)
             return
         assert isinstance(effect.message, Cancel)
@@ -155,7 +157,13 @@ class World(RuleBasedStateMachine):
         result = answer.payload
         assert (result.reply is None) != (result.failure is None)
         assert result.attempts <= 1 + call.max_retries
-        assert result.attempts <= self.sent.get(answer.step, 0) <= result.attempts + 4
+        assert call.coalesce or result.attempts <= self.sent.get(answer.step, 0) <= result.attempts + 4
+        self.attempts += result.attempts
+        self.own_replies += result.reply is not None and not result.served
+        assert self.attempts <= sum(self.sent.values())
+        assert self.own_replies <= self.replies
+        assert not result.served or (result.attempts, result.cost) == (0, 0)
+        assert result.served in {"", "cache" if call.cache_seconds else "", "shared" if call.coalesce else ""}
         assert result.queue_time_ms >= 0.0 <= result.execution_time_ms
         assert answer.to == call.reply_to
 
@@ -166,8 +174,11 @@ class World(RuleBasedStateMachine):
         most=st.integers(0, 2),
         patience=st.none() | st.sampled_from([0.0, 1.0, 4.0, 40.0]),
         temperature=st.none() | st.just(0.5),
+        coalesce=st.booleans(),
+        cache_seconds=st.sampled_from([0.0, 0.0, 3.0]),
+        priority=st.integers(0, 2),
     )
-    def a_call_comes(self, structured, most, patience, temperature):
+    def a_call_comes(self, structured, most, patience, temperature, coalesce, cache_seconds, priority):
         self.serial += 1
         call = ChatCall(
             step=f"run/{self.serial}",
@@ -179,6 +190,9 @@ class World(RuleBasedStateMachine):
             temperature=temperature,
             max_retries=most,
             timeout=2.0,
+            coalesce=coalesce,
+            cache_seconds=cache_seconds,
+            priority=priority,
             deadline=None if patience is None else self.now + patience,
         )
         self.open[call.step] = call
@@ -291,6 +305,9 @@ class World(RuleBasedStateMachine):
                 break
         assert (self.open, self.asked, self.held, self.busy, self.lost) == ({}, {}, set(), {}, {})
         assert (self.timers, self.gateway._calls, self.gateway._flights) == ({}, {}, {})
+        sharing = self.gateway._sharing
+        assert (sharing._groups, sharing._led, sharing._joined) == ({}, {}, {})
+        assert len(self.gateway._head_room) == 0
         assert self.gateway._pools["p"].idle == self.gateway._pools["p"].size == len(self.idle)
 
 

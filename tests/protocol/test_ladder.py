@@ -66,7 +66,12 @@ def test_a_rejected_model_is_not_gone_below_and_one_above_it_may_be_asked_for():
 
 def test_how_models_stand_and_what_money_is_left_are_plain_values():
     assert ladder().pick(call(), {"cheap": Room(open=False)}).model is MODELS["strong"]
-    assert ladder().pick(call("Build a shop", complexity=1.0), money=100_000.0).model is MODELS["cheap"]
+    assert ladder().pick(call("Build a shop", complexity=1.0), money=1_000_000).model is MODELS["cheap"]
+
+
+def test_what_tests_will_judge_may_start_cheaper():
+    assert ladder().pick(call(complexity=0.55)).model is MODELS["strong"]
+    assert ladder().pick(call(complexity=0.55, checked=True)).model is MODELS["cheap"]
 
 
 def test_the_job_says_what_the_call_needs():

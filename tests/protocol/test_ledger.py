@@ -63,3 +63,27 @@ def test_a_call_that_was_never_made_is_no_retry():
     ledger = Ledger()
     ledger.add_call(chat(0, attempts=0))
     assert (ledger.calls, ledger.retries) == (0, 0)
+
+
+def test_calls_are_kept_by_role_model_and_round_with_those_that_others_made():
+    ledger, inner = Ledger(), Ledger()
+    inner.add_call(chat(7), "reviewer", 1)
+    ledger.add_call(chat(5), "coder", 0)
+    ledger.add_call(chat(6), "coder", 0)
+    ledger.add_task(inner.settle(TaskResult(task_id="t", success=True)))
+    costs = ledger.settle(TaskResult(task_id="x", success=True)).costs
+    assert [(line.role, line.model, line.round, line.sums.calls, line.sums.nano_usd) for line in costs] == [
+        ("coder", "m", 0, 2, 11),
+        ("reviewer", "m", 1, 1, 7),
+    ]
+
+
+def test_an_answer_that_took_no_call_is_counted_apart_and_one_that_never_was_is_not():
+    ledger = Ledger()
+    ledger.add_call(ChatResult(model="m", cost=0, served="cache", saved_by_serving=9), "coder")
+    ledger.add_call(chat(0, attempts=0), "coder")
+    outer = Ledger()
+    outer.add_task(ledger.settle(TaskResult(task_id="t", success=True)))
+    result = outer.settle(TaskResult(task_id="x", success=True))
+    assert (result.calls, result.served, result.cost_usd) == (0, 1, 0.0)
+    assert [(line.sums.calls, line.sums.served, line.sums.serving) for line in result.costs] == [(0, 1, 9)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.policies.planning import own_words, tidy
+from protocol.policies.planning import PLAN_TOKENS, Planner, own_words, tidy
 
 
 def test_blanks_numbers_and_duplicates_go():
@@ -38,6 +38,11 @@ def test_a_subtask_that_takes_some_of_the_parts_keeps_them():
     for subtask in ("Implement retries and timeouts", "Something else"):
         assert own_words(subtask, TASK) == subtask
     assert own_words("x", "") == "x"
+
+
+def test_a_plan_that_is_not_made_saves_its_call_and_without_a_price_nobody_knows_what():
+    assert Planner(fixed_tokens=50, price_in=2.0, price_out=10.0).spared(10) == 60 * 2 + PLAN_TOKENS * 10
+    assert (Planner(price_in=1.0).spared(10), Planner(price_out=1.0).spared(10)) == (None, None)
 
 
 @pytest.mark.parametrize("size", [10, 5000])

@@ -83,3 +83,10 @@ def test_requests_that_nest_without_an_end_are_noticed_though_each_is_new():
     chain = [("coder", str(n)) for n in range(MOST_NESTED)]
     assert circles("coder", "new", chain) is not None
     assert circles("coder", "new", chain[1:]) is None
+
+
+def test_outputs_that_are_marked_as_different_are_no_repetition():
+    guard = ProgressGuard(lambda one, other: one == other)
+    assert guard.on_output(Output(text="a", mark="fails")).reaction is Reaction.GO_ON
+    assert guard.on_output(Output(text="a", mark="runs")).reaction is Reaction.GO_ON
+    assert guard.on_output(Output(text="a", mark="runs")).reaction is Reaction.HINT

@@ -335,3 +335,25 @@ def test_a_price_that_nobody_configured_is_looked_up():
     config = Config.parse(text.encode(), "t.toml")
     assert [each for each in findings(config) if each.page == "budget"] == []
     assert "model m: gpt-4o at main, tier 2, 2.5/10 USD per million tokens (genai-prices)" in list(report(config))
+
+
+# --- what this machine has
+
+
+EMBEDDED = '[provider.a]\nkind = "embedded"\n[model.m]\nprovider = "a"\nname = "embedded"\n'
+
+
+def test_an_embedded_model_that_is_not_installed_is_an_error_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr("runtime.embedded.available", lambda: "install it with pip")
+    assert only(tmp_path, EMBEDDED) == Finding(where="provider.a.kind", what="install it with pip", page="embedded")
+    monkeypatch.setattr("runtime.embedded.available", lambda: None)
+    assert found(tmp_path, EMBEDDED) == []
+
+
+@pytest.mark.parametrize(("enabled", "level"), [("true", "error"), ('"auto"', "warning"), ("false", None)])
+def test_a_machine_without_a_sandbox_is_an_error_only_where_drafts_must_be_run(tmp_path, monkeypatch, enabled, level):
+    monkeypatch.setattr("runtime.executing._missing", lambda: "no bubblewrap")
+    monkeypatch.setattr("runtime.sandbox.Sandbox.obstacle", lambda _: "no bubblewrap")
+    (tmp_path / "t.toml").write_text(f"{BASE}[executor]\nenabled = {enabled}")
+    told = [(each.level, each.page) for each in of_file(str(tmp_path / "t.toml"))[1]]
+    assert told == ([(level, "sandbox")] if level else [])

@@ -126,8 +126,9 @@ class Lines(logging.Handler):
 def test_logs_carry_them_unescaped_and_a_failure_says_them(monkeypatch):
     monkeypatch.setenv("HOLYSHEEP_API_KEY", KEY["HOLYSHEEP_API_KEY"])
     logger, lines = logging.getLogger("troupe"), Lines()
+    before = logger.level
     logger.addHandler(lines)
-    monkeypatch.setattr(logger, "level", logging.DEBUG)
+    logger.setLevel(logging.DEBUG)
     words = json.dumps({"error": {"message": "Unzulässige Größe", "type": "invalid_request_error"}}, ensure_ascii=False)
     try:
         with FakeServer(Script(faults=(Fault(match="reviewer", status=400, body=words),))) as server:
@@ -136,6 +137,7 @@ def test_logs_carry_them_unescaped_and_a_failure_says_them(monkeypatch):
                 result = team.submit(TASK).result(timeout=60)
     finally:
         logger.removeHandler(lines)
+        logger.setLevel(before)
     assert WORDS in result.output
     said = [json.loads(line) for line in lines.lines]
     assert any(WORDS in entry["prompt"] for entry in said if entry["event"] == "call.answered")

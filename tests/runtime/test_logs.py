@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from runtime import logs
+from runtime.logs import where_raised
 from tests.runtime.command import environment
 
 
@@ -104,3 +105,20 @@ def test_the_library_says_nothing_by_itself_and_the_command_line_shows_warnings(
     assert said(LIBRARY) == ""
     (line,) = said(COMMAND).splitlines()
     assert (json.loads(line)["event"], json.loads(line)["key"]) == ("somebody.listens", "[key]")
+
+
+def raised(cause):
+    try:
+        try:
+            raise KeyError("the cause")
+        except KeyError as error:
+            raise ValueError("the end") from (error if cause else None)
+    except ValueError as error:
+        return error
+
+
+@pytest.mark.parametrize(("cause", "names"), [(True, ["KeyError", "ValueError"]), (False, ["ValueError"])])
+def test_where_something_was_raised_is_told_from_its_cause_on_and_without_a_heading(cause, names):
+    trace = where_raised(raised(cause))
+    assert [line.partition(":")[0] for line in trace.splitlines() if "Error: " in line] == names
+    assert ("Traceback" in trace, "test_logs.py" in trace) == (False, True)

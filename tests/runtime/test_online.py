@@ -10,6 +10,7 @@ import trustme
 
 from protocol.errors import ErrorKind
 from runtime import Config, online
+from runtime.embedded import available
 from runtime.fake_script import Fault, RateLimit, Script
 from runtime.fake_server import FakeServer
 from runtime.findings import Finding
@@ -177,3 +178,11 @@ def test_limits_of_one_model_are_compared_where_it_has_its_own():
     with FakeServer(Script(rate_limit=limit)) as server:
         _, finding = asked(server.url, ours)
     assert finding.where == 'limits."main/m".requests_per_minute'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(available() is not None, reason=str(available()))
+def test_the_embedded_model_is_started_for_its_call_and_ended_after_it():
+    text = '[provider.a]\nkind = "embedded"\n[model.m]\nprovider = "a"\nname = "embedded"\n'
+    (learned,) = ask_all(Config.parse(text.encode(), "t.toml"))
+    assert (learned.model, learned.calls, learned.json_schema) == ("m", 1, "accepted")

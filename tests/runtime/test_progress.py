@@ -38,9 +38,11 @@ def test_a_task_is_shown_at_its_begin_and_at_its_end_with_what_it_took():
     ]
 
 
-def test_a_failed_task_says_why_and_a_cut_one_that_it_was_cut():
+def test_a_failed_task_says_why_and_a_cut_one_that_it_was_cut_and_a_served_one_that_there_was_no_call():
     failed = ("task.failed", {"step": "one/0", "error": "no\nway"})
     cut = ("task.finished", {**FINISHED[1], "truncated": True})
+    served = ("task.finished", {"step": "one/0", "served": 1})
+    assert shown(STARTED, served)[1].endswith("(0 tokens, 0.0 s, without a call)")
     assert shown(STARTED, failed)[1] == "[   1.0 s] coder        failed: no way"
     assert shown(STARTED, cut)[1].endswith("(42 tokens, 1.2 s, cut)")
 
@@ -83,6 +85,10 @@ def test_a_plan_is_numbered_and_one_of_a_single_part_is_not_shown():
             ("draft.rejected", {"subtask": "a", "score": 3, "checks": {"security": False, "correctness": True}}),
             "rejected with 3 of 10 (fails security): a",
         ),
+        (
+            ("draft.kept", {"subtask": "a", "score": 6, "round": 1, "found": "it runs, no tests", "why": "rounds"}),
+            "kept with 6 of 10 (draft 2; it runs, no tests; rounds): a",
+        ),
         (("draft.failed", {"subtask": "a", "error": "no"}), "failed: a: no"),
     ],
 )
@@ -90,12 +96,14 @@ def test_each_event_has_its_words(event, line):
     assert shown(event) == [f"[   0.0 s] {line}"]
 
 
-def test_a_model_that_was_chosen_is_named_with_the_reason_and_one_that_was_set_is_not():
+def test_a_model_that_was_chosen_is_named_with_the_reason_and_one_that_was_set_is_only_once():
     ended = {"step": "one/0", "model": "small", "output_tokens": 1}
     _, chosen = shown(STARTED, ("task.finished", {**ended, "why_model": "tier 1: a first draft"}))
     assert chosen.splitlines()[1].strip() == "on small: tier 1: a first draft"
-    _, named = shown(STARTED, ("task.finished", {**ended, "why_model": "the only model"}))
-    assert "small" not in named
+    only = ("task.finished", {**ended, "why_model": "the only model"})
+    _, first, _, second = shown(STARTED, only, STARTED, only)
+    assert first.splitlines()[1].strip() == "on small: the only model"
+    assert "small" not in second
 
 
 def test_of_several_runs_each_line_names_its_own():

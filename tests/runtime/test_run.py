@@ -18,7 +18,7 @@ from tests.runtime.command import NOWHERE, config, environment, troupe
 
 pytestmark = pytest.mark.slow
 TASK = "Implement an async HTTP client with retries"
-RESULT = {"correlation_id", "success", "output", "error", "error_kind", "results", "accepted", "summary"}
+RESULT = {"correlation_id", "success", "output", "error", "error_kind", "results", "accepted", "summary", "costs"}
 SUMMARY = {
     "total_tasks", "successful", "failed", "llm_calls", "retries", "input_tokens", "output_tokens", "cost_usd",
     "wall_ms", "llm_ms",
@@ -62,6 +62,7 @@ def test_json_is_one_document_with_the_fields_of_the_contract(whole):
     assert summary["output_tokens"] == sum(task["usage"]["output_tokens"] for task in result["results"]) > 0
     assert summary["llm_ms"] == pytest.approx(sum(task["execution_time_ms"] for task in result["results"]), abs=0.1)
     assert summary["wall_ms"] > 0.0
+    assert (result["costs"]["calls"], result["costs"]["cost_usd"]) == (stats.requests, None)
 
 
 def test_the_closing_summary_has_the_guides_labels_word_for_word_and_two_decimals(whole):
@@ -133,6 +134,11 @@ def test_a_price_gives_the_cost(tmp_path, server):
     expected = summary["input_tokens"] / 1000 + summary["output_tokens"] / 500
     assert summary["cost_usd"] == pytest.approx(expected)
     assert f"Cost: ${expected:.6f}" in done.err
+    costs = done.documents[0]["costs"]
+    assert costs["cost_usd"] == pytest.approx(expected)
+    for side in ("roles", "models", "rounds"):
+        assert sum(sums["cost_usd"] for sums in costs[side].values()) == pytest.approx(expected)
+    assert "Cost by role: coder $" in done.err
 
 
 def test_a_timeout_ends_the_run_with_what_there_is(tmp_path):
@@ -213,11 +219,12 @@ def test_many_tasks_give_a_line_each_as_they_end_and_a_last_one_with_the_sums(tm
     with FakeServer(Script(faults=faults)) as server:
         done = run(tmp_path, server.url, "--tasks", "-", "--json", stdin=tasks + "What is a sick one?")
     *results, last = done.documents
-    assert (done.code, len(results), set(last)) == (1, 4, {"summary"})
+    assert (done.code, len(results), set(last)) == (1, 4, {"summary", "costs"})
     assert set(last["summary"]) == SUMMARY | {"workflows", "workflows_failed"}
     assert (last["summary"]["workflows"], last["summary"]["workflows_failed"]) == (4, 1)
     for field in SUMMARY - {"wall_ms", "cost_usd"}:
         assert last["summary"][field] == pytest.approx(sum(result["summary"][field] for result in results), abs=0.01)
+    assert last["costs"]["calls"] == last["summary"]["llm_calls"]
     assert results[-1]["accepted"][0]["subtask"] == "What is a slow one?"
     assert "t2" in {result["correlation_id"] for result in results}
     assert "Workflows: 4, failed: 1" in done.err

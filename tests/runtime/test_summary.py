@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from protocol.costs import Costs, Line, Sums, costs_of, together
 from protocol.facts import Checked
 from protocol.messages import Accepted, Summary, WorkflowResult
-from runtime.summary import Tally, lines, total
+from runtime.summary import HOW, Tally, cost_lines, costs_document, lines, total
 
 ONE = Summary(
     total_tasks=3, successful=2, failed=1, llm_calls=4, retries=1, input_tokens=10, output_tokens=20, cost_usd=0.25,
@@ -92,3 +93,55 @@ def test_drafts_that_were_not_run_say_why():
 
 def test_where_nothing_was_to_be_run_nothing_is_said():
     assert tally(None, None) == []
+
+
+# --- costs
+
+CODER = Sums(calls=2, input_tokens=10, output_tokens=4, nano_usd=1_500_000, routing=3_000_000)
+PLANNER = Sums(calls=1, input_tokens=5, cached_tokens=3, nano_usd=500_000)
+COSTS = costs_of(
+    [Line(role="orchestrator", model="big", sums=PLANNER), Line(role="coder", model="m", round=0, sums=CODER)]
+)
+
+
+def test_costs_are_dollars_by_role_model_and_round_with_what_was_saved_as_estimates():
+    document = costs_document(COSTS)
+    assert (document["cost_usd"], document["calls"], document["cached_tokens"]) == (0.002, 3, 3)
+    assert [document[side] for side in ("roles", "models", "rounds")] == [
+        {"orchestrator": document["roles"]["orchestrator"], "coder": document["models"]["m"]},
+        {"big": document["roles"]["orchestrator"], "m": document["rounds"]["0"]},
+        {"none": document["roles"]["orchestrator"], "0": document["roles"]["coder"]},
+    ]
+    assert document["roles"]["coder"]["cost_usd"] == 0.0015
+    assert document["saved_estimates"] == {"routing_usd": 0.003, "planning_usd": 0.0, "serving_usd": 0.0, "how": HOW}
+
+
+def test_an_unknown_price_is_null_in_the_document_and_not_said_in_the_summary():
+    unknown = costs_of([Line(role="coder", model="m", sums=Sums(calls=1, nano_usd=None, routing=None))], None)
+    document = costs_document(unknown)
+    assert (document["cost_usd"], document["models"]["m"]["cost_usd"]) == (None, None)
+    assert (document["saved_estimates"]["routing_usd"], document["saved_estimates"]["planning_usd"]) == (None, None)
+    assert cost_lines(unknown) == []
+    assert cost_lines(Costs()) == []
+
+
+def test_the_summary_says_in_two_lines_who_caused_the_cost_and_what_was_saved():
+    shared = costs_of([Line(role="coder", model="m", round=1, sums=Sums(served=2, serving=250_000))], 40_000)
+    role, saved = cost_lines(together([COSTS, shared]))
+    assert role == "Cost by role: orchestrator $0.000500, coder $0.001500"
+    assert saved.removeprefix("Saved (estimates): ").split(", ") == [
+        "$0.003000 by choosing models",
+        "$0.000040 by skipping plans",
+        "$0.000250 by 2 answers without a call",
+    ]
+    assert cost_lines(costs_of([], 40_000)) == ["Saved (estimates): $0.000040 by skipping plans"]
+
+
+def test_a_choice_that_cost_more_is_said_so():
+    dearer = costs_of([Line(role="coder", model="m", sums=Sums(calls=1, nano_usd=5, routing=-1_000))])
+    assert cost_lines(dearer) == ["Saved (estimates): -$0.000001 by choosing models"]
+
+
+def test_an_answer_without_a_known_price_saved_an_unknown_sum():
+    served = costs_of([Line(role="coder", model="m", sums=Sums(served=1, serving=None))])
+    assert cost_lines(served) == ["Saved (estimates): an unknown sum by 1 answer without a call"]
