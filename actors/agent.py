@@ -63,9 +63,13 @@ class Agent(Chatting):
     """
 
     role: ClassVar[str] = ""
+    """The role that it plays where ``register`` names no other; any name of small letters, digits, ``-`` and ``_``."""
     system_prompt: ClassVar[str] = ""
+    """What the model is told first, where ``[roles.<role>]`` does not say it."""
     blocking: ClassVar[bool] = False
+    """Whether the agent has a thread of its own."""
     restart_on: ClassVar[tuple[type[BaseException], ...]] = ()
+    """Exceptions that restart the agent; its open conversations are then resumed from their records."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -19,7 +19,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "adaptive.md"
 MARKED = re.compile(r"(<!-- table:(?P<name>[a-z_]+) -->\n).*?(<!-- /table -->)", re.DOTALL)
-INK, SOFT = "#222222", "#999999"
+INK, FAINT, SOFT = "#222222", "#666666", "#999999"
 COLOURS = {
     "ours": "#0b6e4f",
     "rules": "#c77d0a",
@@ -164,7 +164,7 @@ class Svg:
 
 def plot_routing(result):
     """Draw cost against quality, a panel a world; left and up is better."""
-    svg = Svg(980, 470, "Cost and quality of choosing a model in ten worlds")
+    svg = Svg(980, 490, "Cost and quality of choosing a model in ten worlds")
     for number, world in enumerate(result["worlds"]):
         left, top = 50 + (number % 5) * 188, 40 + (number // 5) * 205
         most = max(world[name]["cost"] for name in ("cheap", "strong", "ours", "rules")) * 1.05
@@ -180,26 +180,51 @@ def plot_routing(result):
             [at(point) for point in sorted(world["curve"], key=lambda p: p["cost"])], stroke=COLOURS["ours"], width=1
         )
         for name in ("clairvoyant", "cheap", "strong", "mix", "rules", "thompson", "oracle", "ours"):
-            svg.dot(*at(world[name]), fill=COLOURS[name])
+            mark(svg, name, *at(world[name]))
         svg.text(left + 75, top - 8, f"world {world['seed']}", anchor="middle")
         svg.text(left - 5, top + 8, "100%", size=9, anchor="end")
         svg.text(left - 5, top + 150, f"{low:.0%}", size=9, anchor="end")
+        svg.text(left, top + 162, "0", size=9, anchor="middle")
         svg.text(left + 150, top + 162, f"{most:.1f}", size=9, anchor="end")
-    names = ("ours", "rules", "thompson", "oracle", "clairvoyant", "mix")
-    for place, name in enumerate(names):
-        svg.dot(60 + place * 105, 455, fill=COLOURS[name])
-        svg.text(68 + place * 105, 459, {"mix": "cheap, mix, strong", "thompson": "Thompson"}.get(name, name))
-    svg.text(965, 459, "quality over cost in strong drafts", anchor="end", fill=SOFT)
+    svg.text(50, 425, "upwards: quality; to the right: cost, in drafts of the strong model", fill=FAINT)
+    for place, (name, words) in enumerate(SHOWN.items()):
+        mark(svg, name, 55 + place % 4 * 235, 448 + place // 4 * 22)
+        svg.text(65 + place % 4 * 235, 452 + place // 4 * 22, words)
     return svg.written()
+
+
+SHOWN = {
+    "ours": "ours (line: other settings of it)",
+    "rules": "rules alone",
+    "thompson": "Thompson sampling",
+    "oracle": "oracle: knows each model's odds",
+    "clairvoyant": "clairvoyant: knows each draft",
+    "cheap": "always cheap",
+    "strong": "always strong",
+    "mix": "both at random (dashed: any share)",
+}
+"""What the marks of the plot of routing stand for."""
+
+
+def mark(svg, name, x, y):
+    """Draw the mark of *name*: cheap, strong and their mix are grey, and differ in shape."""
+    if name in {"cheap", "strong", "mix"}:
+        svg.bar(x - 3.5, y - 3.5, 7, 7, fill=INK if name == "strong" else FAINT)
+        if name == "cheap":
+            svg.bar(x - 2, y - 2, 4, 4, fill="#ffffff")
+    else:
+        svg.dot(x, y, fill=COLOURS[name])
 
 
 def plot_feedback(result):
     """Draw gain and cost of the rounds as bars, a group a reviewer."""
-    svg = Svg(760, 330, "What feedback rounds gain and cost")
+    svg = Svg(810, 330, "What feedback rounds gain and cost")
     rules = ("default", "off", "best of two")
     rows = {(row["reviewer"], row["rules"]): row for row in result["reviewers"]}
     reviewers = list(dict.fromkeys(row["reviewer"] for row in result["reviewers"]))
-    for panel, (key, name, most) in enumerate((("gain", "gain over round 0", 0.2), ("cost", "cost in round 0s", 3.5))):
+    for panel, (key, name, most) in enumerate(
+        (("gain", "gain over round 0", 0.2), ("cost", "cost: 1 is a draft without rounds", 3.5))
+    ):
         left, zero, height = 50 + panel * 365, 250, 200
         svg.text(left, 30, name, size=13)
         svg.path([(left, zero), (left + 325, zero)], stroke=INK, width=1)
@@ -208,7 +233,7 @@ def plot_feedback(result):
         if key == "cost":
             y = zero - height * 2.2 / most
             svg.path([(left, y), (left + 325, y)], stroke=SOFT, width=1, dash="4 3")
-            svg.text(left + 325, y - 4, "bound 2.2", size=9, anchor="end", fill=SOFT)
+            svg.text(left + 329, y + 3, "bound 2.2", size=9, fill=FAINT)
         for group, reviewer in enumerate(reviewers):
             for place, rule in enumerate(rules):
                 size = height * rows[reviewer, rule][key] / most
@@ -216,8 +241,8 @@ def plot_feedback(result):
                 svg.bar(x, zero - max(size, 0), 15, abs(size), fill=COLOURS[rule])
             svg.text(left + 33 + group * 64, zero + 26, reviewer, anchor="middle")
     for place, rule in enumerate(rules):
-        svg.bar(60 + place * 140, 305, 12, 12, fill=COLOURS[rule])
-        svg.text(78 + place * 140, 315, {"off": "early ends and guard off"}.get(rule, rule))
+        svg.bar(60 + place * 190, 305, 12, 12, fill=COLOURS[rule])
+        svg.text(78 + place * 190, 315, {"off": "early ends and guard off"}.get(rule, rule))
     return svg.written()
 
 
@@ -232,8 +257,11 @@ def plot_complexity(result):
         mine = sorted(r["score"] for r in result["scores"] if (r["half"], r["label"]) == (half, label))
         for n, score in enumerate(mine):
             svg.dot(left + width * score, y + (n % 5 - 2) * 3.5, fill=COLOURS[label], r=2.5)
+        for score in sorted(set(mine)):
+            if mine.count(score) > 5:
+                svg.text(left + width * score + 5, y - 8, str(mine.count(score)), size=9)
     svg.path([(left + width / 2, 12), (left + width / 2, 160)], stroke=INK, width=1, dash="4 3")
-    svg.text(left + width / 2, 178, "0.5: planned from here on", anchor="middle")
+    svg.text(left + width / 2, 178, "score; planned from 0.5 on", anchor="middle")
     svg.text(left, 178, "0", anchor="middle")
     svg.text(left + width, 178, "1", anchor="middle")
     return svg.written()

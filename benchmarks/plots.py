@@ -88,9 +88,11 @@ def standing(domain, now: float) -> tuple[float, float]:
 
 # --- drawing
 
-WIDTH, LEFT, RIGHT, TOP, PANEL, GAP = 720, 60, 16, 40, 100, 34
+WIDTH, LEFT, RIGHT, TOP, PANEL, GAP = 720, 44, 60, 52, 100, 46
 FONT = 'font-family="sans-serif" font-size="12"'
-COLOURS = ("#2b6cb0", "#c53030", "#a0aec0")
+BLUE, RED, GREY, INK, FAINT = "#2b6cb0", "#c53030", "#8a94a3", "#1a202c", "#4a5568"
+ALLOWED = 4.0
+"""Calls a second that the provider allows."""
 
 
 def drawn(title: str, found: list[Sample]) -> str:
@@ -98,43 +100,64 @@ def drawn(title: str, found: list[Sample]) -> str:
     end = found[-1].at
     panels = (
         (
-            "calls a second let in, refused (red), and the rate that the limiter keeps to (grey)",
-            [[s.admitted for s in found], [s.refused for s in found], [s.rate for s in found]],
+            "calls a second",
+            {
+                ("let in", BLUE): [s.admitted for s in found],
+                ("refused", RED): [s.refused for s in found],
+                ("rate kept to", GREY): [s.rate for s in found],
+            },
         ),
-        ("calls in line", [[s.waiting for s in found]]),
-        ("level: calls that could go at once", [[s.level for s in found]]),
+        ("calls in line", {("", BLUE): [s.waiting for s in found]}),
+        ("level: calls that could go at once", {("", BLUE): [s.level for s in found]}),
     )
-    height = TOP + len(panels) * (PANEL + GAP) + 10
+    height = TOP + len(panels) * (PANEL + GAP) - 20
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" {FONT}>',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" {FONT} fill="{INK}">',
+        f"<title>{title}</title>",
         f'<rect width="{WIDTH}" height="{height}" fill="#ffffff"/>',
         f'<text x="{LEFT}" y="20" font-size="14">{title}</text>',
     ]
     for number, (name, lines) in enumerate(panels):
-        parts += panel(name, lines, end, TOP + number * (PANEL + GAP))
+        parts += panel(name, lines, end, TOP + number * (PANEL + GAP), ALLOWED if number == 0 else None)
     return "\n".join([*parts, "</svg>", ""])
 
 
-def panel(name: str, lines: list[list[float]], end: float, top: float) -> list[str]:
-    """Return one panel: a frame, its scale, and a line for each of *lines*."""
-    most = max(1.0, *(max(line) for line in lines))
+def panel(
+    name: str, lines: dict[tuple[str, str], list[float]], end: float, top: float, allowed: float | None
+) -> list[str]:
+    """Return one panel: a frame, its scale, what is *allowed*, and a line for each of *lines* with its colour."""
+    most = scale(max(max(line) for line in lines.values()))
     right, bottom = WIDTH - RIGHT, top + PANEL
     parts = [
-        f'<text x="{LEFT}" y="{top - 5}" fill="#4a5568">{name}</text>',
-        f'<path d="M{LEFT} {top}V{bottom}H{right}" fill="none" stroke="#a0aec0"/>',
-        f'<text x="{LEFT - 6}" y="{top + 10}" text-anchor="end">{most:g}</text>',
-        f'<text x="{LEFT - 6}" y="{bottom}" text-anchor="end">0</text>',
+        f'<text x="{LEFT}" y="{top - 8}" fill="{FAINT}">{name}</text>',
+        f'<path d="M{LEFT} {top}V{bottom}H{right}" fill="none" stroke="{GREY}"/>',
+        f'<text x="{LEFT - 6}" y="{top + 5}" text-anchor="end">{most:g}</text>',
+        f'<text x="{LEFT - 6}" y="{bottom + 4}" text-anchor="end">0</text>',
     ]
     for mark in range(0, int(end) + 1, max(1, int(end) // 60 * 10 or 5)):
         x = LEFT + (right - LEFT) * mark / end
-        parts.append(f'<text x="{x:.1f}" y="{bottom + 14}" text-anchor="middle" fill="#718096">{mark} s</text>')
-    for line, colour in reversed(list(zip(lines, COLOURS, strict=False))):
+        parts.append(f'<text x="{x:.1f}" y="{bottom + 16}" text-anchor="middle" fill="{FAINT}">{mark} s</text>')
+    if allowed is not None:
+        y = bottom - PANEL * allowed / most
+        parts.append(f'<path d="M{LEFT} {y:.1f}H{right}" fill="none" stroke="{FAINT}" stroke-dasharray="4 3"/>')
+        parts.append(f'<text x="{right + 5}" y="{y + 4:.1f}" fill="{FAINT}">allowed</text>')
+    for place, (label, colour) in enumerate(lines):
+        if label:
+            x = right - 110 * (len(lines) - place)
+            parts.append(f'<rect x="{x}" y="{top - 13}" width="14" height="3" fill="{colour}"/>')
+            parts.append(f'<text x="{x + 20}" y="{top - 8}" fill="{FAINT}">{label}</text>')
+    for (_, colour), line in reversed(lines.items()):
         points = " ".join(
             f"{LEFT + (right - LEFT) * (n + 1) / len(line):.1f},{bottom - PANEL * value / most:.1f}"
             for n, value in enumerate(line)
         )
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="1.5"/>')
     return parts
+
+
+def scale(most: float) -> float:
+    """Return a round number that is not below *most*, for the end of an axis."""
+    return next((n for n in (1, 2, 4, 6, 8, *range(10, 400, 5)) if n >= most), most)
 
 
 def main() -> None:

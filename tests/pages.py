@@ -1,6 +1,6 @@
 """Pages that show files: what stands under ``<!-- file: path -->`` is that file, word for word.
 
-``python -m tests.pages`` writes the files into the pages.
+``python -m tests.pages`` writes the files into the pages. Whatever else is code on a page: ``tests/blocks.py``.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def shown(text: str) -> dict[str, str]:
 
 
 def commands(text: str) -> list[str]:
-    """Return the commands of a page: the lines of its blocks without a language."""
-    return [line for language, block in FENCES.findall(text) if not language for line in block.splitlines() if line]
+    """Return the commands of a page."""
+    return [line for kind, block in FENCES.findall(text) if kind == "sh" for line in block.splitlines() if line]
 
 
 def written(text: str) -> str:

@@ -1,9 +1,14 @@
-"""The wheel holds the three packages, whole and typed, and nothing else; with pytest beside it agents are tested."""
+"""The wheel holds the three packages, whole and typed, and nothing else; with pytest beside it agents are tested.
+
+So they are with the lowest and the newest versions of what it requires, where a package index can be reached.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+import tarfile
+import tomllib
 from importlib.metadata import Distribution, PathDistribution, distribution
 from importlib.util import find_spec
 from pathlib import Path
@@ -128,3 +133,101 @@ def test_in_that_environment_is_nothing_else(empty: Path):
     ours = {"certifi", "charset-normalizer", "idna", "msgspec", "pykka", "requests", "structlog", "troupe", "urllib3"}
     theirs = {"iniconfig", "packaging", "pluggy", "pygments", "pytest"}
     assert set(done.stdout.split()) - {"typing_extensions", "typing-extensions"} == ours | theirs
+
+
+# --- the sdist
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """Return the names of the files in the sdist, without the folder that all of them lie in."""
+    folder = tmp_path_factory.mktemp("sdist")
+    code = f"from hatchling.build import build_sdist; print(build_sdist({str(folder)!r}))"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL, timeout=60)
+    (built,) = folder.glob("troupe-*.tar.gz")
+    with tarfile.open(built) as archive:
+        return {member.name.partition("/")[2] for member in archive if member.isfile()}
+
+
+def test_the_sdist_holds_what_is_needed_to_test_and_to_build_the_site(sources: set[str]):
+    folders = (*PACKAGES, "tests", "docs", "examples", "benchmarks")
+    kept = {path for folder in folders for path in (ROOT / folder).rglob("*") if path.is_file()}
+    wanted = {path.relative_to(ROOT).as_posix() for path in kept if path.suffix != ".pyc"}
+    top = {"CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "Makefile", "README.md", "SECURITY.md", "mkdocs.yml"}
+    assert (wanted | top | {"pyproject.toml"}) - sources == set()
+
+
+def test_the_sdist_holds_no_cache_and_nothing_that_was_built(sources: set[str]):
+    parts = {part for name in sources for part in name.split("/")}
+    assert {part for part in parts if part.startswith(".") and part != ".gitignore"} == set()
+    assert parts & {"__pycache__", "build", "dist", "node_modules", "venv"} == set()
+    assert [name for name in sources if name.endswith((".pyc", ".log", ".db", ".swp"))] == []
+
+
+def test_the_metadata_says_all_that_an_index_shows():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {"authors", "classifiers", "description", "keywords", "license", "license-files", "readme"} <= project.keys()
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert f"## [{project['version']}]" in changes or "## [Unreleased]" in changes
+
+
+# --- other versions
+
+
+def bounds(which: str) -> list[str]:
+    """Return what pip is told to install beside the wheel: each lower bound as it stands in the metadata, or none."""
+    tables = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    tests = [each for each in tables["dependency-groups"]["test"] if each.startswith("pytest>")]
+    wanted = [Requirement(each) for each in (*tables["project"]["dependencies"], *tests)]
+    if which == "newest":
+        return [str(each) for each in wanted]
+    floors = [(each.name, [part.version for part in each.specifier if part.operator == ">="]) for each in wanted]
+    return [f"{name}=={floor}" for name, (floor,) in floors]
+
+
+def test_every_dependency_has_one_lower_bound():
+    assert all("==" in each for each in bounds("lowest"))
+
+
+@pytest.fixture(scope="module", params=["lowest", "newest"])
+def fresh(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the Python of an empty environment with the wheel and one end of the versions that it allows."""
+    home = tmp_path_factory.mktemp(request.param)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(home)], check=True, timeout=60)
+    python = home / "bin" / "python"
+    options = ("--quiet", "--no-input", "--disable-pip-version-check", "--retries", "1", "--only-binary", ":all:")
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        str(python),
+        "install",
+        *options,
+        *bounds(request.param),
+        str(wheel),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    if "(from versions: none)" in done.stderr or "Failed to establish a new connection" in done.stderr:
+        pytest.skip("no package index can be reached")
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+def alone(python: Path, home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a module where nothing but that environment is seen, with an empty home."""
+    env = {"PATH": "/usr/bin:/bin", "HOME": str(home)}
+    command = [str(python), "-I", "-W", "error", *arguments]
+    return subprocess.run(command, cwd=home, env=env, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_with_any_version_that_is_allowed_agents_are_tested_and_the_demo_runs(fresh: Path, tmp_path: Path):
+    copy2(ROOT / "examples" / "test_my_agent.py", tmp_path)
+    tested = alone(fresh, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_agent.py")
+    assert "5 passed" in tested.stdout, tested.stdout + tested.stderr
+    helped = alone(fresh, tmp_path, "-m", "runtime", "--help")
+    assert (helped.returncode, helped.stderr) == (0, "")
+    shown = alone(fresh, tmp_path, "-m", "runtime")
+    assert shown.returncode == 0, shown.stderr
+    assert "pip install" in shown.stderr.splitlines()[0] + shown.stderr.splitlines()[1]
+    assert "Failed: 0" in shown.stderr

@@ -41,10 +41,3 @@ def test_each_link_leads_to_a_file():
     targets = [t for t in re.findall(r"\]\(([^)#]+)\)", README) if not t.startswith("http")]
     assert targets
     assert [t for t in targets if not (ROOT / t).exists()] == []
-
-
-def test_each_python_block_compiles():
-    blocks = re.findall(r"```python\n(.+?)```", README, re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        compile(block, "README.md", "exec")

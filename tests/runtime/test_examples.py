@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import subprocess
 import sys
 
@@ -43,25 +42,6 @@ def test_the_example_of_a_team_of_your_own_survives_a_task_that_fails(tmp_path):
     assert len(good.split(". ", 1)[1]) > 10
     assert bad.startswith("no proofreading: ")
     assert "FileNotFoundError" in bad
-
-
-def readme(number: int) -> str:
-    """Return a block of Python of the README."""
-    return re.findall(r"```python\n(.+?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[number]
-
-
-def test_the_readmes_embedding_runs_as_it_stands(tmp_path):
-    with FakeServer() as server:
-        (tmp_path / "team.toml").write_text(config(server.url), encoding="utf-8")
-        (tmp_path / "app.py").write_text(readme(0), encoding="utf-8")
-        out = run(tmp_path, "app.py")
-    assert out.count("task.finished") == 7
-
-
-def test_the_readmes_test_passes_beside_the_readmes_agent(tmp_path):
-    agent = readme(0).partition("with ActorSystem")[0]
-    (tmp_path / "test_it.py").write_text(f"{agent}\n\n{readme(1)}", encoding="utf-8")
-    assert "1 passed" in run(tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "/dev/null", "test_it.py")
 
 
 @pytest.mark.parametrize("name", ["embed", "own_agent", "asyncio_app"])
