@@ -240,7 +240,7 @@ def test_healthy_runs_beside_handlers_that_misbehave_succeed(played):
     said = [line for line in played.lines if line.startswith("troupe: ")]
     logged = {json.loads(line)["event"] for line in played.lines if line not in said}
     assert len(said) == len(ASKED)
-    assert logged <= {"loop.held", "child.failed", "system.threads_stuck"}
+    assert logged <= {"loop.held", "child.failed", "handler.raised", "system.threads_stuck"}
 
 
 def test_a_handler_that_never_returns_does_not_keep_the_process_from_ending(played):
