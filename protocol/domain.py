@@ -32,14 +32,16 @@ RATES = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", 
 NOTHING: Costs = (0, 0, 0, 0)
 AGEING = 60.0
 """Seconds in which a waiting class rises by one."""
+UNPACED = 1e9
+"""A start that holds nobody back, in requests a minute: for a server that is known to have no limit."""
 
 
 class DomainLimits(Struct, frozen=True, kw_only=True):
     """What a vendor allows; None is unlimited.
 
     ``burst`` is how many requests may arrive at once, ``ageing`` the seconds in which a waiting class rises by one.
-    ``start_per_minute`` is the rate of requests to begin with where none is known; None: unpaced, until a 429 or a
-    header shows that there is one.
+    ``start_per_minute`` is the rate of requests to begin with, more carefully than usual, where none is known; None: as
+    ``protocol/pace.py`` says.
     """
 
     requests_per_minute: float | None = None
@@ -80,7 +82,7 @@ class Domain:
         self.meters = _meters(limits, empty_at)
         paced = {index: (rate / 60.0, float(burst)) for index, rate, burst in _rates(limits)}
         most = inf if limits.concurrency is None else limits.concurrency
-        start = inf if limits.start_per_minute is None else limits.start_per_minute / 60.0
+        start = None if limits.start_per_minute is None else limits.start_per_minute / 60.0
         self.pace = Pace(paced, most, start=start, empty_at=empty_at)
         self.line = Line(limits.ageing, weights)
         self.expiries = Deadlines()

@@ -14,9 +14,11 @@ timeout                                                                         
 headers              lower the level, teach the limit             as their headers say
 ==================== ============================================ ========================= =======================
 
-A 429 is about the resource of which its headers say that nothing is left, else about requests. Where no limit is
-configured nothing is paced until a 429 or a header has shown that there is one: a server of one's own has none. After
-a restart, which forgets what was learned, such a domain starts carefully in place of that; so it does when told to.
+A 429 is about the resource of which its headers say that nothing is left, else about requests. Where no limit of
+requests is known it starts carefully: ``START`` calls a second, and more with each success of a call that was held
+back, until a header or a 429 shows a limit. A server that has none, as one's own, is at its full load within a fifth of
+a second if it answers quickly, and within a second or two if it does not; once in the life of a system. After a
+restart, which forgets what was learned, it starts more carefully, for then there may be calls under way.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from protocol.errors import ErrorKind
-from protocol.policies.adaptive_rate import CAREFUL, AdaptiveRate, RateSettings, Source
+from protocol.policies.adaptive_rate import AdaptiveRate, RateSettings, Source
 from protocol.policies.aimd import Aimd, AimdLimits
 from protocol.policies.hidden_bucket import infer
 from protocol.policies.learned_limits import LearnedLimits
@@ -46,6 +48,12 @@ RESOURCES = ("requests", "tokens", "input_tokens", "output_tokens")
 MOST_IN_FLIGHT = 10**6
 """Where no concurrency is configured it never grows above this."""
 MINUTE = 60.0
+START = 60.0
+"""Requests a second to begin with where nothing is known."""
+CAREFUL = 30.0
+"""No more after a restart."""
+GAIN = 2.0
+"""By so much it grows with a success after a restart, or where a start is configured."""
 
 
 class Ticket(NamedTuple):
@@ -75,7 +83,7 @@ class LearnedLimit(Struct, frozen=True, kw_only=True):
 class Pace:
     """The pace of one domain. *limits* are the configured ones by index: units per second, and at once.
 
-    *start* is the rate of requests to begin with where none is known, in requests per second.
+    *start* is the rate of requests to begin with where none is known, in requests per second; None: :data:`START`.
     """
 
     __slots__ = ("_announced", "_listening", "_most", "_storm", "crowd", "headers", "rates", "throttled")
@@ -85,7 +93,7 @@ class Pace:
         limits: Mapping[int, tuple[float, float]],
         concurrency: float,
         *,
-        start: float = inf,
+        start: float | None = None,
         empty_at: float | None = None,
     ) -> None:
         self._most = concurrency
@@ -96,9 +104,12 @@ class Pace:
         self.throttled = 0
         self._listening = False
         self._announced: set[tuple[int, Source]] = set()
+        settings = RateSettings(start=START, gain=START)
+        if start is not None or empty_at is not None:
+            first = START if start is None else start
+            settings = RateSettings(start=first if empty_at is None else min(first, CAREFUL), gain=GAIN)
         for index in {0, *limits}:
             rate, burst = limits.get(index, (None, None))
-            settings = RateSettings(start=start if empty_at is None else min(start, CAREFUL))
             self.rates[index] = AdaptiveRate(infer, limit=rate, burst=burst, settings=settings)
             if empty_at is not None:  # where no limit is known one may go at once, as ever, but not many
                 self.rates[index].drain(empty_at if index in limits else empty_at - 1.0 / CAREFUL)

@@ -18,8 +18,9 @@ Two such storms on end mean that the limit has fallen: the goal comes down by a 
 quickly up to it, a plateau around it, and then with more and more courage beyond. ``k`` is short while little is known
 and a mistake is cheap (the block was short); it doubles with each refusal that confirms the goal, up to a minute, and
 is short again once the rate has left the goal behind unrefused. Time counts only while calls are held back: a rate
-that nobody needs is no proof. With no knowledge at all it begins with a slow start: ``start`` calls a second (infinity:
-unpaced until something shows that there is a limit), and ``gain`` more with each success.
+that nobody needs is no proof. With no knowledge at all it begins with a slow start: ``start`` calls a second, and up to
+``gain`` more with each success of a call that was held back. It is paced from the first call on: a crowd that comes at
+once and is turned away tells a burst but no rate, while a ramp that is refused was near the limit.
 
 ========= ========================================= ===================================================================
 phase     rate                                       leaves it
@@ -55,8 +56,10 @@ GRACE, DOUBTFUL = 3.0, 3.5
 """A probe not turned away in so many times the time of a refusal has passed; after one that failed, so many seconds."""
 HINT_JITTER = 0.1
 """The share of a hint, and at most one second, that is added to it by chance."""
-CAREFUL, BLIND_CUT = 30.0, 0.7
-"""The least pace that an unpaced start ends with; what is left of a rate that is cut without anything to infer from."""
+BLIND_CUT = 0.7
+"""What is left of a rate that is cut without anything to infer from."""
+SWELL = 2.0
+"""In a slow start a success adds so many calls by the time of its answer: the rate triples with each round at most."""
 FLOOR, LEAST = 1.0, 0.1
 """Refusals teach no rate below this, or below this share of a known limit: they may have other reasons."""
 NEAR = 0.1
@@ -137,7 +140,6 @@ class AdaptiveRate:
     ) -> None:
         self.settings = RateSettings() if settings is None else settings
         self.phase = Phase.SLOW if limit is None else Phase.FREE
-        self.unpaced = limit is None and self.settings.start == inf
         self.epoch = self.cuts = 0
         self.blocked_until = -inf
         self.probing = False
@@ -184,7 +186,7 @@ class AdaptiveRate:
         return self._level_of(now, self.rate, self.burst)
 
     def _level_of(self, now: float, rate: float, burst: float) -> float:
-        if self._at is None or self.unpaced:
+        if self._at is None:
             return burst
         return min(burst, self._level + rate * max(0.0, now - self._at))
 
@@ -198,8 +200,6 @@ class AdaptiveRate:
             passed_at = self._probe_at + max(DOUBTFUL if self._failing else SHORTEST, GRACE * self._echo)
             if now < passed_at:
                 return passed_at - now + TICK
-        if self.unpaced:
-            return 0.0
         burst = self._burst_of(rate := self.rate)
         short = min(cost, burst) - self._level_of(now, rate, burst)
         return short / rate + TICK if short > TICK else 0.0
@@ -223,11 +223,9 @@ class AdaptiveRate:
             self._probe_at = now
         elif self.probing and now >= self.blocked_until:
             self._resume(now)
-        level, held_back = 0.0, False
-        if not self.unpaced:
-            burst = self._burst_of(rate := self.rate)
-            level = self._level_of(now, rate, burst)
-            held_back = self._at is not None and level < burst - TICK
+        burst = self._burst_of(rate := self.rate)
+        level = self._level_of(now, rate, burst)
+        held_back = self._at is not None and level < burst - TICK
         if held_back and self.phase is Phase.CUBIC and not self.probing:
             self._grow(now)
         self._level, self._at = level - cost, now
@@ -244,7 +242,7 @@ class AdaptiveRate:
             self._resume(now)
         self._failing = 0
         if self.phase is Phase.SLOW and (passed.held_back or passed.probe):
-            self._pace += self.settings.gain * passed.cost
+            self._pace += min(self.settings.gain, SWELL / max(TICK, now - passed.at)) * passed.cost
             if self._pace >= self._threshold:
                 self.phase, self._grown = Phase.CUBIC, 0.0
 
@@ -261,7 +259,6 @@ class AdaptiveRate:
         if hint is not None:
             least = max(least if self._failing else SHORTEST, hint + roll * min(1.0, HINT_JITTER * hint))
         if not passed.probe:
-            self._begin(now)
             self._cut_from, self._first_pause = self.rate, least
             self.cuts += 1
         self.epoch += 1
@@ -287,7 +284,7 @@ class AdaptiveRate:
         """The provider's own headers say that *limit* units a second are allowed; what is no rate teaches nothing."""
         if not 0.0 < limit < inf:
             return
-        self._taught, self.unpaced = limit, False
+        self._taught = limit
         self._ceiling = min(self._limit, limit * self.settings.headroom)
         if self.phase is Phase.SLOW and self._threshold == inf:
             self.phase = Phase.FREE
@@ -297,7 +294,6 @@ class AdaptiveRate:
 
         What has gone since is taken off, what the provider has refilled since is added.
         """
-        self._begin(now)
         refill = self.rate if self._ceiling == inf else self._ceiling
         bound = remaining + refill * max(0.0, now - passed.at) - (self._total - passed.total)
         if bound < self.level(now):
@@ -308,12 +304,6 @@ class AdaptiveRate:
         self._level, self._at, self._whole = 0.0, now, False
 
     # --- inside
-
-    def _begin(self, now: float) -> None:
-        """There is a limit: where nothing was paced so far, begin with the pace of the last second."""
-        if self.unpaced:
-            self.unpaced, self._level, self._at = False, inf, now
-            self._pace = max(CAREFUL, sum(cost for at, cost, _ in self._sent if at > now - 1.0))
 
     def _cubic(self) -> float:
         return self._goal + (self._goal - self._from) * (self._grown / self._k - 1.0) ** 3

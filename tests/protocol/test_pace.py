@@ -7,7 +7,7 @@ from statistics import median
 
 import pytest
 
-from protocol.domain import Domain, DomainLimits, less, real_costs
+from protocol.domain import UNPACED, Domain, DomainLimits, less, real_costs
 from protocol.errors import ErrorKind
 from protocol.limiter import Learnt, Limiter, Reply, Wake
 from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Settle
@@ -41,14 +41,46 @@ def spoken(limit, remaining, what="requests"):
 # --- 429s
 
 
-def test_nothing_is_paced_where_no_limit_is_known():
-    known = domain()
-    tickets = [known.take(ONE, 0.0) for _ in range(1000)]
-    assert known.wait(ONE, 0.0) == 0.0
-    for ticket in tickets:
-        settle(known, ticket, 0.5)
-    assert known.wait(ONE, 0.5) == 0.0
-    assert known.learned(0.5).limits == ()
+def go(known, now):
+    """Let go whoever may; return the tickets."""
+    tickets = []
+    while known.wait(ONE, now) == 0.0:
+        tickets.append(known.take(ONE, now))
+    return tickets
+
+
+def crowded(known, seconds, took=0.05):
+    """Let go as many as may for so long, each with an answer that *took* so long; return when each went."""
+    went, out, now = [], [], 0.0
+    while now < seconds:
+        wait = known.wait(ONE, now)
+        if wait == 0.0:
+            out.append((now + took, known.take(ONE, now)))
+            went.append(now)
+        elif out and out[0][0] <= now + wait:
+            now, ticket = out.pop(0)
+            settle(known, ticket, now)
+        else:
+            now += wait
+    return went
+
+
+def test_where_no_limit_is_known_it_starts_carefully_and_is_soon_at_full_speed():
+    went = crowded(domain(), 0.4)
+    assert sum(at < 0.05 for at in went) <= 6
+    assert sum(0.3 <= at < 0.35 for at in went) >= 64
+
+
+def test_where_answers_take_long_the_start_grows_no_faster_than_threefold_with_each_round():
+    went = crowded(domain(), 3.0, took=1.0)
+    rounds = [sum(second <= at < second + 1.0 for at in went) for second in range(3)]
+    assert rounds[0] == 62
+    assert 62 < rounds[1] <= 3 * 62
+    assert rounds[1] < rounds[2] <= 9 * 62
+
+
+def test_who_knows_better_starts_at_once():
+    assert len(crowded(domain(start_per_minute=UNPACED, concurrency=500), 0.001)) == 500
 
 
 def storm(known, now=0.0, *, passed=40, refused=10, every=0.02):
@@ -129,10 +161,11 @@ def test_what_headers_say_is_left_lowers_the_level():
     assert known.wait(ONE, 0.0) == pytest.approx(0.1, rel=0.02)
 
 
-def test_headers_without_a_rate_end_the_unpaced_start():
+def test_headers_without_a_rate_lower_the_level():
     known = domain()
     settle(known, known.take(ONE, 0.0), 0.0, headers={"x-ratelimit-remaining": "0"})
     assert known.wait(ONE, 0.0) > 0.0
+    assert domain().wait(ONE, 0.0) == 0.0
 
 
 def test_a_token_limit_that_headers_teach_is_paced_by_what_calls_have_used():
@@ -319,7 +352,7 @@ def test_500_calls_are_done_in_time_at_a_provider_whose_limit_is_configured_taug
     verdicts = []
     for seed in range(9):
         terms = drawn(seed, headers=mode == "headers")
-        client = Held(terms if mode == "configured" else None, start_per_minute=1800)
+        client = Held(terms if mode == "configured" else None)
         vendor, learned = Vendor(terms), []
         look = (200, lambda loop, learned=learned: learned.append(loop.client.domain.pace.rates[0].learned().rate))
         Loop(client, vendor, seed, calls=500, agents=64, look=look).run()
