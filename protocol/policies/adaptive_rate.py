@@ -56,10 +56,8 @@ GRACE, DOUBTFUL = 3.0, 3.5
 """A probe not turned away in so many times the time of a refusal has passed; after one that failed, so many seconds."""
 HINT_JITTER = 0.1
 """The share of a hint, and at most one second, that is added to it by chance."""
-BLIND_CUT = 0.7
-"""What is left of a rate that is cut without anything to infer from."""
-SWELL = 2.0
-"""In a slow start a success adds so many calls by the time of its answer: the rate triples with each round at most."""
+BLIND_CUT, SWELL = 0.7, 2.0
+"""What is left of a rate that is cut blindly; in a slow start a success adds so many by the time of its answer."""
 FLOOR, LEAST = 1.0, 0.1
 """Refusals teach no rate below this, or below this share of a known limit: they may have other reasons."""
 NEAR = 0.1
@@ -68,8 +66,8 @@ SURE, SURE_START, UNSURE_START = 1.15, 0.97, 0.9
 """Rates that lie within ``SURE`` are sure; growth starts at this share of the goal when it is, or is not, sure."""
 SURE_K, MOST_K, UNSURE_K, MOST_UNSURE_K = 3.0, 60.0, 1.0, 5.0
 """Seconds to the goal."""
-TICK = 1e-6
-"""Waits are rounded up by a microsecond, so that a timer that counts in microseconds never comes too early."""
+USUAL, TICK = 0.1, 1e-6
+"""The weight of a cost in the usual one; waits are rounded up, so that a timer of microseconds is never too early."""
 
 Infer = Callable[..., "Inferred | None"]
 """``hidden_bucket.infer``."""
@@ -78,8 +76,9 @@ Infer = Callable[..., "Inferred | None"]
 class RateSettings(Struct, frozen=True, kw_only=True):
     """How it starts without knowledge, and how it paces; rates in units per second.
 
-    ``headroom`` is the share of a taught limit that is used, ``slack`` the seconds of rate that may go at once so that
-    timers may be late, ``burst`` the likely burst of a server that says none, ``memory`` how many grants are evidence.
+    ``headroom`` is the share of a taught limit that is used, ``slack`` the seconds of rate that may go at once, beside
+    one call, so that timers may be late, ``burst`` the likely burst of a server that says none, ``memory`` how many
+    grants are evidence.
     """
 
     start: float = 30.0
@@ -146,7 +145,7 @@ class AdaptiveRate:
         self._infer = infer
         self._limit = self._ceiling = inf if limit is None else limit
         self._limit_burst = burst
-        self._taught = inf
+        self._taught, self._taught_burst, self._unit = inf, 0.0, 1.0
         self._pace, self._threshold = self.settings.start, inf
         self._goal, self._from, self._k, self._grown = inf, 0.0, UNSURE_K, 0.0
         self._sent: deque[Event] = deque(maxlen=self.settings.memory)
@@ -175,9 +174,11 @@ class AdaptiveRate:
         return self._burst_of(self.rate)
 
     def _burst_of(self, rate: float) -> float:
-        pacing = 1.0 + self.settings.slack * rate
-        if self._limit_burst is None or self.phase is not Phase.FREE:
+        pacing = self.settings.slack * rate + (self._unit if self._limit_burst is None else 1.0)
+        if self.phase is not Phase.FREE:
             return pacing
+        if self._limit_burst is None:
+            return max(pacing, self._taught_burst)
         known = self._limit_burst if self._found_burst is None else min(self._limit_burst, self._found_burst)
         return max(pacing, known - 1.0)
 
@@ -228,6 +229,8 @@ class AdaptiveRate:
         held_back = self._at is not None and level < burst - TICK
         if held_back and self.phase is Phase.CUBIC and not self.probing:
             self._grow(now)
+        if cost != self._unit and cost > 0.0:
+            self._unit = cost if self._unit == 1.0 else self._unit + USUAL * (cost - self._unit)
         self._level, self._at = level - cost, now
         self._granted += 1
         self._total += cost
@@ -273,6 +276,7 @@ class AdaptiveRate:
 
     def correct(self, surplus: float, now: float) -> None:
         """What was let go has cost so much less than was thought; below 0 it has cost more."""
+        self._total -= surplus
         self._level, self._at = min(self.burst, self.level(now) + surplus), now
 
     def on_other(self, passed: Pass, now: float) -> None:
@@ -280,11 +284,14 @@ class AdaptiveRate:
         if passed.probe and self.probing and passed.epoch == self.epoch:
             self._probe_at, self.blocked_until = None, max(self.blocked_until, now + PAUSES[1])
 
-    def teach(self, limit: float) -> None:
-        """The provider's own headers say that *limit* units a second are allowed; what is no rate teaches nothing."""
+    def teach(self, limit: float, burst: float = 0.0) -> None:
+        """The provider's own headers say that *limit* units a second are allowed; what is no rate teaches nothing.
+
+        *burst* is how many of them may go at once; what is configured counts more.
+        """
         if not 0.0 < limit < inf:
             return
-        self._taught = limit
+        self._taught, self._taught_burst = limit, burst
         self._ceiling = min(self._limit, limit * self.settings.headroom)
         if self.phase is Phase.SLOW and self._threshold == inf:
             self.phase = Phase.FREE
@@ -296,8 +303,12 @@ class AdaptiveRate:
         """
         refill = self.rate if self._ceiling == inf else self._ceiling
         bound = remaining + refill * max(0.0, now - passed.at) - (self._total - passed.total)
-        if bound < self.level(now):
-            self._level, self._at = max(bound, -self.burst), now
+        self.lower(bound, now)
+
+    def lower(self, level: float, now: float) -> None:
+        """No more than *level* may go at once at *now*; below 0 it is a debt, of a burst at most."""
+        if level < self.level(now):
+            self._level, self._at = max(level, -self.burst), now
 
     def drain(self, now: float) -> None:
         """Start from an empty bucket: what an earlier life has let go is not known."""

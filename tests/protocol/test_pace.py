@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from statistics import median
 
 import pytest
 
-from protocol.domain import UNPACED, Domain, DomainLimits, less, real_costs
+from protocol.chat import Usage
+from protocol.domain import UNPACED, Domain, DomainLimits, real_costs
 from protocol.errors import ErrorKind
 from protocol.limiter import Learnt, Limiter, Reply, Wake
 from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Settle
@@ -25,7 +27,7 @@ def settle(known, ticket, now, outcome=Outcome.SUCCESS, *, costs=ONE, roll=0.0, 
     """End one call of *known*, as the limiter does."""
     said = Settle(lease="a#1", outcome=outcome, **fields)
     real = real_costs(costs, said)
-    known.pace.on_settled(ticket, said, less(costs, real), now, roll, known.in_flight)
+    known.learn(ticket, said, now, roll)
     known.correct(costs, real, now)
     known.in_flight -= 1
 
@@ -175,9 +177,53 @@ def test_a_token_limit_that_headers_teach_is_paced_by_what_calls_have_used():
     settle(known, ticket, 0.1, costs=costs, headers=spoken(6000, 3000, "tokens"))
     assert {limit.resource for limit in known.learned(0.1).limits} == {"tokens"}
     known.take(costs, 1.0)
+    known.take(costs, 1.0)
     assert known.wait(costs, 1.0) > 1.0
     assert known.wait((1, 0, 0, 0), 1.0) > 1.0
     assert known.obstacle(costs, 1.0) == "tokens_per_minute"
+
+
+def test_calls_whose_tokens_nobody_has_estimated_are_charged_what_calls_usually_use():
+    known, used = domain(), Usage(input_tokens=400, output_tokens=100)
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 1000, "tokens"), usage=used)
+    assert len(go(known, 1.0)) == 1
+    assert known.wait(ONE, 1.0) == pytest.approx(4.0, abs=0.1)
+
+
+def test_what_such_a_call_has_really_used_is_charged_in_the_end():
+    known = domain()
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 1000, "tokens"), usage=Usage(input_tokens=500))
+    (first,) = go(known, 1.0)
+    settle(known, first, 1.0, usage=Usage(input_tokens=100))
+    (second,) = go(known, 1.0)
+    settle(known, second, 1.0, usage=Usage(input_tokens=1500))
+    assert known.wait(ONE, 1.0) > 8.0
+
+
+@pytest.mark.parametrize(("outcome", "back"), [(Outcome.AMBIGUOUS, False), (Outcome.REJECTED, True)])
+def test_what_nobody_knows_the_use_of_keeps_the_usual_charge(outcome, back):
+    known = domain()
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 1000, "tokens"), usage=Usage(input_tokens=500))
+    (first,) = go(known, 1.0)
+    settle(known, first, 1.0, outcome)
+    assert (known.wait(ONE, 1.0) == 0.0) == back
+
+
+def test_a_first_word_of_tokens_counts_what_is_under_way():
+    known, used = domain(start_per_minute=UNPACED), Usage(input_tokens=300)
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 6000, "tokens"), usage=used)
+    other = domain(start_per_minute=UNPACED)
+    tickets = [other.take(ONE, 0.0) for _ in range(3)]
+    settle(other, tickets[0], 0.1, usage=used, headers=spoken(600, 600))
+    settle(other, tickets[1], 0.1, usage=used, headers=spoken(6000, 600, "tokens"))
+    assert known.pace.rates[1].level(0.1) == pytest.approx(594.0, rel=0.02)
+    assert other.pace.rates[1].level(0.1) == pytest.approx(600.0 - 300.0, rel=0.02)
+
+
+def test_a_limit_of_tokens_that_is_taught_may_go_in_six_seconds_worth_at_once_and_no_more():
+    known = domain()
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 6000, "tokens"))
+    assert known.pace.rates[1].level(100.0) == 600.0
 
 
 def test_a_429_for_tokens_cuts_the_tokens_and_blocks_everything():
@@ -331,14 +377,16 @@ class Held:
     def wait(self, now, _in_flight):
         return self.domain.wait(ONE, now)
 
-    def grant(self, now):
-        return self.domain.take(ONE, now)
+    def grant(self, now, size=None):
+        return self.domain.take(ONE, now), size
 
-    def settle(self, ticket, answer, now, _in_flight, roll):
+    def settle(self, lease, answer, now, _in_flight, roll):
+        ticket, size = lease
         outcome = {200: Outcome.SUCCESS, 429: Outcome.THROTTLED}.get(answer.status, Outcome.OVERLOADED)
         hint = answer.headers.get("retry-after")
         after = None if hint is None else float(hint)
-        settle(self.domain, ticket, now, outcome, roll=roll, headers=answer.headers, retry_after=after)
+        usage = Usage(input_tokens=size[0], output_tokens=size[1]) if size and outcome is Outcome.SUCCESS else None
+        settle(self.domain, ticket, now, outcome, roll=roll, headers=answer.headers, retry_after=after, usage=usage)
 
 
 @pytest.mark.slow
@@ -363,6 +411,29 @@ def test_500_calls_are_done_in_time_at_a_provider_whose_limit_is_configured_taug
     assert medians[0] <= time
     assert medians[1] <= refused
     assert medians[2] <= off
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tight", [0.3, 0.9])
+def test_500_calls_of_mixed_size_are_done_in_time_where_headers_teach_requests_and_tokens(tight):
+    verdicts = []
+    for seed in range(5):
+        terms = drawn(seed, headers=True)
+        terms = replace(terms, tokens=145.0 * terms.rate * tight)
+        vendor, used = Vendor(terms), []
+
+        def sizes(dice, used=used):
+            used.append(17 + dice.randrange(241))
+            return used[-1], 54
+
+        Loop(Held(None), vendor, seed, calls=500, agents=64, sizes=sizes).run()
+        served = [at for at, status in vendor.log if status == 200]
+        tokens = 500 * (sum(used) / len(used) + 54)
+        ideal = max((500 - terms.burst) / terms.rate, tokens / terms.tokens - 6.0)
+        verdicts.append(((served[-1] - vendor.log[0][0]) / ideal, 1.0 - len(served) / len(vendor.log)))
+    time, refused = (median(each) for each in zip(*verdicts, strict=True))
+    assert time <= 1.10
+    assert refused <= 0.02
 
 
 @pytest.mark.slow
