@@ -1,13 +1,12 @@
 """The rate at which a provider may be called: given, taught by its headers, or learned from its refusals alone.
 
 *A 429 blocks.* Everybody waits until the hint, or without one for a short pause. Then one probe goes. If it is not
-turned away within the time in which refusals have come so far, calls go on; if it is, the next probe comes after
-``PAUSES``, or after its own hint if that is longer: at most one a second and three in ten seconds, however long it
-lasts. After more than one failed probe the way back is a slow start.
+turned away in the time of a refusal, calls go on; if it is, the next probe comes after ``PAUSES``, or its own hint if
+that is longer: one a second and three in ten seconds at most. After several the way back is a slow start.
 
 *One cut per epoch.* A refusal ends the epoch, and what was let go before it and fails later belongs to the same storm.
-A failing probe ends the epoch too, but cuts nothing: it says that the block was too short, not that the rate was too
-high.
+A failing probe ends the epoch too, but cuts nothing: the block was too short, not the rate too high. Nor does the odd
+refusal where less than half of a known limit was in use: some providers refuse a few calls for reasons of their own.
 
 *How far to cut.* The refusal is evidence: ``infer`` (``hidden_bucket.py``; passed in, since policies do not import
 each other) finds the rate and burst that explain it together with all that went through before. That is the new goal.
@@ -22,16 +21,9 @@ that nobody needs is no proof. With no knowledge at all it begins with a slow st
 ``gain`` more with each success of a call that was held back. It is paced from the first call on: a crowd that comes at
 once and is turned away tells a burst but no rate, while a ramp that is refused was near the limit.
 
-========= ========================================= ===================================================================
-phase     rate                                       leaves it
-========= ========================================= ===================================================================
-FREE      what is configured or taught               by a refusal: CUBIC
-SLOW      grows with each success                    at its threshold: CUBIC; when it is taught: FREE; by a refusal
-CUBIC     as above                                   where it reaches what is configured or taught: FREE; by a refusal
-========= ========================================= ===================================================================
+*Phases.* FREE is what is given, SLOW a slow start to its threshold, CUBIC the growth that leads back to what is given.
 
-What is configured and what headers teach are ceilings: it never goes above either, and below them only after a
-refusal. ``protocol/pace.py`` has one for each resource that a domain counts; it takes in headers before the outcome.
+What is configured and what headers teach are ceilings, and without a refusal it is at the lower of them.
 Sources: wire.md 3.4, 6.6, 6.7; RFC 9438 (CUBIC); RFC 5681 (slow start). Measured: benchmarks/adaptation.py.
 """
 
@@ -58,27 +50,23 @@ HINT_JITTER = 0.1
 """The share of a hint, and at most one second, that is added to it by chance."""
 BLIND_CUT, SWELL = 0.7, 2.0
 """What is left of a rate that is cut blindly; in a slow start a success adds so many by the time of its answer."""
-FLOOR, LEAST = 1.0, 0.1
-"""Refusals teach no rate below this, or below this share of a known limit: they may have other reasons."""
-NEAR = 0.1
-"""What is off by less than this share is about the same."""
+ODD, HALF = 0.1, 0.5
+"""Not more than this share of calls is refused, and less than this share of a known limit in use: no news of it."""
+FLOOR, LEAST, NEAR = 1.0, 0.1, 0.1
+"""Refusals teach no rate below this, nor below this share of a known limit; off by less than this is about the same."""
 SURE, SURE_START, UNSURE_START = 1.15, 0.97, 0.9
-"""Rates that lie within ``SURE`` are sure; growth starts at this share of the goal when it is, or is not, sure."""
 SURE_K, MOST_K, UNSURE_K, MOST_UNSURE_K = 3.0, 60.0, 1.0, 5.0
-"""Seconds to the goal."""
+"""Rates within ``SURE`` are sure; growth starts at which share of a goal that is, or is not; seconds to the goal."""
 USUAL, TICK = 0.1, 1e-6
 """The weight of a cost in the usual one; waits are rounded up, so that a timer of microseconds is never too early."""
-
 Infer = Callable[..., "Inferred | None"]
-"""``hidden_bucket.infer``."""
 
 
 class RateSettings(Struct, frozen=True, kw_only=True):
     """How it starts without knowledge, and how it paces; rates in units per second.
 
     ``headroom`` is the share of a taught limit that is used, ``slack`` the seconds of rate that may go at once, beside
-    one call, so that timers may be late, ``burst`` the likely burst of a server that says none, ``memory`` how many
-    grants are evidence.
+    one call, so that timers may be late, ``burst`` the likely one of who says none, ``memory`` the grants remembered.
     """
 
     start: float = 30.0
@@ -119,7 +107,7 @@ class Pass(NamedTuple):
 
 
 class Phase(StrEnum):
-    """What decides the rate; see the table above."""
+    """What decides the rate; see above."""
 
     FREE = "free"
     SLOW = "slow"
@@ -262,8 +250,8 @@ class AdaptiveRate:
         if hint is not None:
             least = max(least if self._failing else SHORTEST, hint + roll * min(1.0, HINT_JITTER * hint))
         if not passed.probe:
-            self._cut_from, self._first_pause = self.rate, least
-            self.cuts += 1
+            self._cut_from, self._first_pause = None if self._odd(passed.at) else self.rate, least
+            self.cuts += self._cut_from is not None
         self.epoch += 1
         self.blocked_until = max(self.blocked_until, now + min(least, LONGEST))
         self.probing, self._probe_at = True, None
@@ -338,6 +326,14 @@ class AdaptiveRate:
                 self._goal, self._from, self._k = rate, UNSURE_START * rate, UNSURE_K
                 self._grown = self._k
 
+    def _odd(self, now: float) -> bool:
+        """Tell whether a refusal is no news: few are refused, and of a limit that is known no half was in use."""
+        lately = [cost for at, cost, _ in self._sent if at > now - 1.0]
+        few = sum(bool(storm) for _, _, storm in self._sent) <= ODD * len(self._sent)
+        return (
+            few and self.phase is Phase.FREE and len(lately) < self.settings.memory and sum(lately) < HALF * self.rate
+        )
+
     def _mark(self, passed: Pass, storm: int | None) -> None:
         index = len(self._sent) - 1 - (self._granted - passed.number)
         if index >= 0:
@@ -346,10 +342,14 @@ class AdaptiveRate:
     def _resume(self, now: float) -> None:
         """The probe has passed: calls go on, from an empty bucket; after an outage by a slow start."""
         self.probing, self._probe_at = False, None
+        self._level, self._at, self._grown = min(0.0, self._level), now, 0.0
         if self._cut_from is not None:
             self._cut(self._cut_from)
             self._cut_from = None
-        self._level, self._at, self._grown = min(0.0, self._level), now, 0.0
+        elif self.phase is Phase.FREE:
+            if self._failing < 2:
+                return
+            self._goal, self._from = self._ceiling, UNSURE_START * self._ceiling
         self.phase = Phase.CUBIC
         if self._failing > 1:
             self.phase, self._pace, self._threshold = Phase.SLOW, self._goal / 8.0, self._from

@@ -42,6 +42,11 @@ def test_of_several_windows_the_slowest_is_the_rate_and_the_least_is_left():
     assert LearnedLimits().on_headers(windows) == (Lesson("requests", 5.0, 4),)
 
 
+def test_of_several_windows_the_slowest_is_the_rate_whatever_their_order():
+    windows = [counted(limit=300), counted(limit=10, period=1.0)]
+    assert LearnedLimits().on_headers(windows) == (Lesson("requests", 5.0, None),)
+
+
 def test_of_two_limits_of_one_length_the_lower_is_believed():
     windows = [counted("tokens", 90000, 80000), counted("tokens", 60000, 59000)]
     assert LearnedLimits().on_headers(windows) == (Lesson("tokens", 1000.0, 59000),)
