@@ -51,6 +51,7 @@ class Terms:
     spread: float = 0.4  # the sigma of its logarithm
     storms: tuple[Storm, ...] = ()
     steps: tuple[tuple[float, float], ...] = ()  # (from then on, the rate)
+    odd: float = 0.0  # the share of calls that is turned away for no reason, for a second
 
     @property
     def ideal(self):
@@ -88,6 +89,7 @@ class Vendor:
         self.slot, self.count = None, 0
         self.busy = 0
         self.log = []
+        self.dice = random.Random(f"odd {terms.odd}")
 
     def arrive(self, at, size=(0, 0)):
         status, wait = self.judge(at, size[0] + self.terms.output)
@@ -107,6 +109,8 @@ class Vendor:
                 return storm.status, storm.hint
         if self.busy >= self.terms.capacity:
             return 529, None
+        if self.dice.random() < self.terms.odd:
+            return 429, 1.0
         short = self.short_of_tokens(at, tokens)
         if short > 0.0:
             return 429, self.hint(short)
