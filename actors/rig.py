@@ -10,6 +10,8 @@ import traceback as tracebacks
 from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol
 
+from msgspec.structs import replace
+
 from actors import sequence
 from actors.base import Actor
 from actors.directory import ActorSpec, Directory
@@ -22,9 +24,9 @@ from actors.supervisor import Supervisor
 from actors.worker import CREW, Crew
 from actors.workflow import DirectWorkflow
 from protocol import ids
+from protocol.domain import UNPACED, DomainLimits
 from protocol.gateway import Gateway as Decisions
 from protocol.ladder import rungs
-from protocol.limiter import DomainLimits
 from protocol.models import ModelInfo, ProviderInfo
 from protocol.policies.backoff import Backoff
 from protocol.policies.routing import Router
@@ -70,7 +72,10 @@ class Stage(Dispatcher, Protocol):
 
 
 class Settings:
-    """What a test may set of its system: the limits and models that a configuration names in production."""
+    """What a test may set of its system: the limits and models that a configuration names in production.
+
+    Where it sets no start, the scripted provider is not approached carefully: it has the limits that are set.
+    """
 
     def __init__(
         self,
@@ -78,7 +83,8 @@ class Settings:
         models: Sequence[str | ModelInfo] = ("auto",),
         backoff: Backoff | None = None,
     ) -> None:
-        self.limits = limits or DomainLimits()
+        limits = limits or DomainLimits()
+        self.limits = limits if limits.start_per_minute else replace(limits, start_per_minute=UNPACED)
         infos = [ModelInfo(key=m, provider=PROVIDER, name=m) if isinstance(m, str) else m for m in models]
         self.models = {info.key: info for info in infos}
         self.backoff = backoff or Backoff()

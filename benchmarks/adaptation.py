@@ -17,7 +17,8 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from tests.protocol.vendor import MODES, judge, weather
+from tests.protocol.test_pace import Held
+from tests.protocol.vendor import MODES, Loop, Terms, Vendor, judge, weather
 
 BOUNDS = {"configured": (1.03, 0.005, 0.1), "headers": (1.10, 0.02, 0.1), "refusals": (1.30, 0.05, 0.1)}
 FIELDS = ("time over ideal", "share of 429s", "learned rate off by")
@@ -74,7 +75,29 @@ def storms(seeds):
     return rows
 
 
+ODD = {
+    "hardly used": ({"requests_per_minute": 600_000, "burst": 100}, {"rate": 1e6, "burst": 1e6}),
+    "used in full": ({"requests_per_minute": 3000, "burst": 10}, {"rate": 50.0, "burst": 10.0}),
+    "not known": ({}, {"rate": 1e6, "burst": 1e6}),
+}
+
+
+def odd(seeds):
+    """Return the seconds of 500 calls of 50 ms, 64 at once, of which one in twenty is refused for no reason."""
+    rows = []
+    for name, (limits, terms) in ODD.items():
+        took = []
+        for seed in range(seeds):
+            vendor = Vendor(Terms(odd=0.05, way=0.001, jitter=0.001, service=0.05, spread=0.1, **terms))
+            vendor.dice.seed(seed)
+            took.append(Loop(Held(None, **limits), vendor, seed, calls=500, agents=64).run().now)
+        rows.append({"limit": name, "seconds": spread(took)})
+    return rows
+
+
 def show(result):
+    for row in result["odd"]:
+        print(f"5 % refused at random, limit {row['limit']}: {row['seconds']['median']:.1f} s")
     print(f"500 calls, {result['seeds']} seeds: median, ninth decile, worst; in brackets the bound for a bucket")
     for row in result["calls"]:
         figures = [row[name] for name in ("median", "p90", "worst")]
@@ -94,6 +117,7 @@ def main():
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     result = {"seeds": options.seeds, "calls": calls(options.seeds), "storms": storms(max(1, options.seeds // 2))}
+    result["odd"] = odd(max(1, options.seeds // 10))
     if options.json:
         print(json.dumps(result))
     else:

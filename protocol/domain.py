@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from protocol.line import Costs, Line, Waiter
-from protocol.pace import LearnedLimit, Pace, Ticket
+from protocol.pace import TOKEN_SECONDS, LearnedLimit, Pace, Ticket
 from protocol.policies.deadlines import Deadlines
 from protocol.policies.quota import Quota
 from protocol.policies.token_bucket import TokenBucket, per_minute
@@ -25,21 +25,21 @@ if TYPE_CHECKING:
 
 GRACE = 30.0
 """Seconds after its call's deadline that a lease may still be settled; then it counts as ambiguous."""
-TOKEN_BURST = 0.1
-"""The share of a minute's tokens that may go at once: vendors enforce within seconds (wire.md 6.1)."""
 RATES = ("requests_per_minute", "tokens_per_minute", "input_tokens_per_minute", "output_tokens_per_minute")
 """The key of each rate's limit, by its index in :data:`~protocol.line.Costs`."""
 NOTHING: Costs = (0, 0, 0, 0)
 AGEING = 60.0
 """Seconds in which a waiting class rises by one."""
+UNPACED = 1e9
+"""A start that holds nobody back, in requests a minute: for a server that is known to have no limit."""
 
 
 class DomainLimits(Struct, frozen=True, kw_only=True):
     """What a vendor allows; None is unlimited.
 
     ``burst`` is how many requests may arrive at once, ``ageing`` the seconds in which a waiting class rises by one.
-    ``start_per_minute`` is the rate of requests to begin with where none is known; None: unpaced, until a 429 or a
-    header shows that there is one.
+    ``start_per_minute`` is the rate of requests to begin with, more carefully than usual, where none is known; None: as
+    ``protocol/pace.py`` says.
     """
 
     requests_per_minute: float | None = None
@@ -80,7 +80,7 @@ class Domain:
         self.meters = _meters(limits, empty_at)
         paced = {index: (rate / 60.0, float(burst)) for index, rate, burst in _rates(limits)}
         most = inf if limits.concurrency is None else limits.concurrency
-        start = inf if limits.start_per_minute is None else limits.start_per_minute / 60.0
+        start = None if limits.start_per_minute is None else limits.start_per_minute / 60.0
         self.pace = Pace(paced, most, start=start, empty_at=empty_at)
         self.line = Line(limits.ageing, weights)
         self.expiries = Deadlines()
@@ -126,8 +126,9 @@ class Domain:
         if self.in_flight >= self.pace.concurrency:
             return "concurrency"
         waits = {"blocked": self.blocked_until - now}
+        charged = self.pace.charged(costs)
         for index, rate in self.pace.rates.items():
-            waits["blocked" if rate.probing else RATES[index]] = rate.wait(now, costs[index])
+            waits["blocked" if rate.probing else RATES[index]] = rate.wait(now, charged[index])
         for index, meter in self.meters:
             name = "requests_per_day" if isinstance(meter, Quota) else RATES[index]
             waits[name] = max(waits.get(name, 0.0), meter.wait(costs[index], now))
@@ -150,7 +151,12 @@ class Domain:
         for index, meter in self.meters:
             if isinstance(meter, TokenBucket) and costs[index] > meter.burst:
                 meter.take(costs[index] - meter.burst, now)
-        return self.pace.on_granted(NOTHING, now)
+        return self.pace.on_granted(NOTHING, now)._replace(costs=costs)
+
+    def learn(self, ticket: Ticket, settle: Settle, now: float, roll: float) -> None:
+        """A call has ended, before it is taken back: learn from it. *roll* is a die in [0, 1)."""
+        surplus = _less(ticket.costs, real_costs(ticket.costs, settle))
+        self.pace.on_settled(ticket, settle, surplus, now, roll, self.in_flight)
 
     def correct(self, costs: Costs, real: Costs, now: float) -> None:
         """Turn what was taken for *costs* into what *real* would have taken."""
@@ -169,7 +175,7 @@ def _rates(limits: DomainLimits) -> Iterator[tuple[int, float, float]]:
     tokens = (limits.tokens_per_minute, limits.input_tokens_per_minute, limits.output_tokens_per_minute)
     for index, rate in enumerate(tokens, 1):
         if rate is not None:
-            yield index, rate, max(2.0, rate * TOKEN_BURST)
+            yield index, rate, max(2.0, rate / 60.0 * TOKEN_SECONDS)
 
 
 def _meters(limits: DomainLimits, empty_at: float | None) -> tuple[tuple[int, TokenBucket | Quota], ...]:
@@ -189,11 +195,6 @@ def _meters(limits: DomainLimits, empty_at: float | None) -> tuple[tuple[int, To
 
 
 # --- what a call takes
-
-
-def less(costs: Costs, real: Costs) -> Costs:
-    """Return how much less than *costs* the *real* ones are."""
-    return costs[0] - real[0], costs[1] - real[1], costs[2] - real[2], costs[3] - real[3]
 
 
 def real_costs(costs: Costs, settle: Settle) -> Costs:
@@ -221,6 +222,11 @@ def real_money(settle: Settle) -> int | None:
             return None
         case _:
             return 0
+
+
+def _less(costs: Costs, real: Costs) -> Costs:
+    """Return how much less than *costs* the *real* ones are."""
+    return costs[0] - real[0], costs[1] - real[1], costs[2] - real[2], costs[3] - real[3]
 
 
 # --- effects of the limiter

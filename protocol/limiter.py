@@ -35,7 +35,6 @@ from protocol.domain import (
     LeaseExpired,
     Reply,
     Wake,
-    less,
     real_costs,
     real_money,
 )
@@ -115,7 +114,7 @@ class Limiter:
         if lease is None:
             return self._settle_unknown(settle.lease, now, booked=booked)
         domain, real = lease.domain, real_costs(lease.costs, settle)
-        domain.pace.on_settled(lease.ticket, settle, less(lease.costs, real), now, roll, domain.in_flight)
+        domain.learn(lease.ticket, settle, now, roll)
         self._take_back(lease, real, now)
         lessons = [Learnt(domain.name, limit) for limit in domain.pace.lessons()]
         return [*lessons, *self._serve_after(settle.lease, now, domain)]

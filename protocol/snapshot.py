@@ -88,7 +88,7 @@ def _state(domain: Domain, waits_for: str, now: float) -> DomainState:
 
 
 def _levels(domain: Domain, now: float) -> dict[str, float]:
-    """Return what could go at once of each limit that is configured or learned."""
+    """Return what could go at once of each limit that is configured or learned; of requests in a careful start too."""
     levels: dict[str, float] = {}
     for index, meter in domain.meters:
         if isinstance(meter, Quota):
@@ -96,6 +96,5 @@ def _levels(domain: Domain, now: float) -> dict[str, float]:
         else:
             levels[RATES[index]] = meter.level(now)
     for index, rate in domain.pace.rates.items():
-        if rate.rate < inf:
-            levels[RATES[index]] = min(levels.get(RATES[index], inf), rate.level(now))
+        levels[RATES[index]] = min(levels.get(RATES[index], inf), rate.level(now))
     return levels

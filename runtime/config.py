@@ -64,7 +64,7 @@ class Limits(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a provider allows; None is no limit of ours.
 
     ``burst`` counts requests, ``ageing`` is seconds per priority class. ``start_per_minute`` is the rate of requests to
-    begin with where ``requests_per_minute`` is not known; None: unpaced until a 429 or a header shows a limit.
+    begin with where ``requests_per_minute`` is not known; None: 3600, and quickly more.
     """
 
     requests_per_minute: Annotated[float, Meta(gt=0, le=1e7)] | None = None

@@ -75,7 +75,7 @@ GUIDE: Final[dict[str, tuple[str, str]]] = {
     ),
     "limits.<provider>.start_per_minute": (
         "-",
-        "with none a provider is not paced before a 429 or a header has shown a limit; 1800 is careful",
+        "with none it is 3600, and grows quickly; 1200 is more careful, 10000000 is as good as unpaced",
     ),
     "limits.<provider>.ageing": ("none", "the guide's queue starves what is less urgent"),
     "roles.<name>.temperature": ("0.7", ""),

@@ -1,13 +1,12 @@
 """The rate at which a provider may be called: given, taught by its headers, or learned from its refusals alone.
 
 *A 429 blocks.* Everybody waits until the hint, or without one for a short pause. Then one probe goes. If it is not
-turned away within the time in which refusals have come so far, calls go on; if it is, the next probe comes after
-``PAUSES``, or after its own hint if that is longer: at most one a second and three in ten seconds, however long it
-lasts. After more than one failed probe the way back is a slow start.
+turned away in the time of a refusal, calls go on; if it is, the next probe comes after ``PAUSES``, or its own hint if
+that is longer: one a second and three in ten seconds at most. After several the way back is a slow start.
 
 *One cut per epoch.* A refusal ends the epoch, and what was let go before it and fails later belongs to the same storm.
-A failing probe ends the epoch too, but cuts nothing: it says that the block was too short, not that the rate was too
-high.
+A failing probe ends the epoch too, but cuts nothing: the block was too short, not the rate too high. Nor does the odd
+refusal where less than half of a known limit was in use: some providers refuse a few calls for reasons of their own.
 
 *How far to cut.* The refusal is evidence: ``infer`` (``hidden_bucket.py``; passed in, since policies do not import
 each other) finds the rate and burst that explain it together with all that went through before. That is the new goal.
@@ -18,19 +17,13 @@ Two such storms on end mean that the limit has fallen: the goal comes down by a 
 quickly up to it, a plateau around it, and then with more and more courage beyond. ``k`` is short while little is known
 and a mistake is cheap (the block was short); it doubles with each refusal that confirms the goal, up to a minute, and
 is short again once the rate has left the goal behind unrefused. Time counts only while calls are held back: a rate
-that nobody needs is no proof. With no knowledge at all it begins with a slow start: ``start`` calls a second (infinity:
-unpaced until something shows that there is a limit), and ``gain`` more with each success.
+that nobody needs is no proof. With no knowledge at all it begins with a slow start: ``start`` calls a second, and up to
+``gain`` more with each success of a call that was held back. It is paced from the first call on: a crowd that comes at
+once and is turned away tells a burst but no rate, while a ramp that is refused was near the limit.
 
-========= ========================================= ===================================================================
-phase     rate                                       leaves it
-========= ========================================= ===================================================================
-FREE      what is configured or taught               by a refusal: CUBIC
-SLOW      grows with each success                    at its threshold: CUBIC; when it is taught: FREE; by a refusal
-CUBIC     as above                                   where it reaches what is configured or taught: FREE; by a refusal
-========= ========================================= ===================================================================
+*Phases.* FREE is what is given, SLOW a slow start to its threshold, CUBIC the growth that leads back to what is given.
 
-What is configured and what headers teach are ceilings: it never goes above either, and below them only after a
-refusal. ``protocol/pace.py`` has one for each resource that a domain counts; it takes in headers before the outcome.
+What is configured and what headers teach are ceilings, and without a refusal it is at the lower of them.
 Sources: wire.md 3.4, 6.6, 6.7; RFC 9438 (CUBIC); RFC 5681 (slow start). Measured: benchmarks/adaptation.py.
 """
 
@@ -55,28 +48,25 @@ GRACE, DOUBTFUL = 3.0, 3.5
 """A probe not turned away in so many times the time of a refusal has passed; after one that failed, so many seconds."""
 HINT_JITTER = 0.1
 """The share of a hint, and at most one second, that is added to it by chance."""
-CAREFUL, BLIND_CUT = 30.0, 0.7
-"""The least pace that an unpaced start ends with; what is left of a rate that is cut without anything to infer from."""
-FLOOR, LEAST = 1.0, 0.1
-"""Refusals teach no rate below this, or below this share of a known limit: they may have other reasons."""
-NEAR = 0.1
-"""What is off by less than this share is about the same."""
+BLIND_CUT, SWELL = 0.7, 2.0
+"""What is left of a rate that is cut blindly; in a slow start a success adds so many by the time of its answer."""
+ODD, HALF = 0.1, 0.5
+"""Not more than this share of calls is refused, and less than this share of a known limit in use: no news of it."""
+FLOOR, LEAST, NEAR = 1.0, 0.1, 0.1
+"""Refusals teach no rate below this, nor below this share of a known limit; off by less than this is about the same."""
 SURE, SURE_START, UNSURE_START = 1.15, 0.97, 0.9
-"""Rates that lie within ``SURE`` are sure; growth starts at this share of the goal when it is, or is not, sure."""
 SURE_K, MOST_K, UNSURE_K, MOST_UNSURE_K = 3.0, 60.0, 1.0, 5.0
-"""Seconds to the goal."""
-TICK = 1e-6
-"""Waits are rounded up by a microsecond, so that a timer that counts in microseconds never comes too early."""
-
+"""Rates within ``SURE`` are sure; growth starts at which share of a goal that is, or is not; seconds to the goal."""
+USUAL, TICK = 0.1, 1e-6
+"""The weight of a cost in the usual one; waits are rounded up, so that a timer of microseconds is never too early."""
 Infer = Callable[..., "Inferred | None"]
-"""``hidden_bucket.infer``."""
 
 
 class RateSettings(Struct, frozen=True, kw_only=True):
     """How it starts without knowledge, and how it paces; rates in units per second.
 
-    ``headroom`` is the share of a taught limit that is used, ``slack`` the seconds of rate that may go at once so that
-    timers may be late, ``burst`` the likely burst of a server that says none, ``memory`` how many grants are evidence.
+    ``headroom`` is the share of a taught limit that is used, ``slack`` the seconds of rate that may go at once, beside
+    one call, so that timers may be late, ``burst`` the likely one of who says none, ``memory`` the grants remembered.
     """
 
     start: float = 30.0
@@ -117,7 +107,7 @@ class Pass(NamedTuple):
 
 
 class Phase(StrEnum):
-    """What decides the rate; see the table above."""
+    """What decides the rate; see above."""
 
     FREE = "free"
     SLOW = "slow"
@@ -137,14 +127,13 @@ class AdaptiveRate:
     ) -> None:
         self.settings = RateSettings() if settings is None else settings
         self.phase = Phase.SLOW if limit is None else Phase.FREE
-        self.unpaced = limit is None and self.settings.start == inf
         self.epoch = self.cuts = 0
         self.blocked_until = -inf
         self.probing = False
         self._infer = infer
         self._limit = self._ceiling = inf if limit is None else limit
         self._limit_burst = burst
-        self._taught = inf
+        self._taught, self._taught_burst, self._unit = inf, 0.0, 1.0
         self._pace, self._threshold = self.settings.start, inf
         self._goal, self._from, self._k, self._grown = inf, 0.0, UNSURE_K, 0.0
         self._sent: deque[Event] = deque(maxlen=self.settings.memory)
@@ -173,9 +162,11 @@ class AdaptiveRate:
         return self._burst_of(self.rate)
 
     def _burst_of(self, rate: float) -> float:
-        pacing = 1.0 + self.settings.slack * rate
-        if self._limit_burst is None or self.phase is not Phase.FREE:
+        pacing = self.settings.slack * rate + (self._unit if self._limit_burst is None else 1.0)
+        if self.phase is not Phase.FREE:
             return pacing
+        if self._limit_burst is None:
+            return max(pacing, self._taught_burst)
         known = self._limit_burst if self._found_burst is None else min(self._limit_burst, self._found_burst)
         return max(pacing, known - 1.0)
 
@@ -184,7 +175,7 @@ class AdaptiveRate:
         return self._level_of(now, self.rate, self.burst)
 
     def _level_of(self, now: float, rate: float, burst: float) -> float:
-        if self._at is None or self.unpaced:
+        if self._at is None:
             return burst
         return min(burst, self._level + rate * max(0.0, now - self._at))
 
@@ -198,8 +189,6 @@ class AdaptiveRate:
             passed_at = self._probe_at + max(DOUBTFUL if self._failing else SHORTEST, GRACE * self._echo)
             if now < passed_at:
                 return passed_at - now + TICK
-        if self.unpaced:
-            return 0.0
         burst = self._burst_of(rate := self.rate)
         short = min(cost, burst) - self._level_of(now, rate, burst)
         return short / rate + TICK if short > TICK else 0.0
@@ -223,13 +212,13 @@ class AdaptiveRate:
             self._probe_at = now
         elif self.probing and now >= self.blocked_until:
             self._resume(now)
-        level, held_back = 0.0, False
-        if not self.unpaced:
-            burst = self._burst_of(rate := self.rate)
-            level = self._level_of(now, rate, burst)
-            held_back = self._at is not None and level < burst - TICK
+        burst = self._burst_of(rate := self.rate)
+        level = self._level_of(now, rate, burst)
+        held_back = self._at is not None and level < burst - TICK
         if held_back and self.phase is Phase.CUBIC and not self.probing:
             self._grow(now)
+        if cost != self._unit and cost > 0.0:
+            self._unit = cost if self._unit == 1.0 else self._unit + USUAL * (cost - self._unit)
         self._level, self._at = level - cost, now
         self._granted += 1
         self._total += cost
@@ -244,7 +233,7 @@ class AdaptiveRate:
             self._resume(now)
         self._failing = 0
         if self.phase is Phase.SLOW and (passed.held_back or passed.probe):
-            self._pace += self.settings.gain * passed.cost
+            self._pace += min(self.settings.gain, SWELL / max(TICK, now - passed.at)) * passed.cost
             if self._pace >= self._threshold:
                 self.phase, self._grown = Phase.CUBIC, 0.0
 
@@ -261,9 +250,8 @@ class AdaptiveRate:
         if hint is not None:
             least = max(least if self._failing else SHORTEST, hint + roll * min(1.0, HINT_JITTER * hint))
         if not passed.probe:
-            self._begin(now)
-            self._cut_from, self._first_pause = self.rate, least
-            self.cuts += 1
+            self._cut_from, self._first_pause = None if self._odd(passed.at) else self.rate, least
+            self.cuts += self._cut_from is not None
         self.epoch += 1
         self.blocked_until = max(self.blocked_until, now + min(least, LONGEST))
         self.probing, self._probe_at = True, None
@@ -276,6 +264,7 @@ class AdaptiveRate:
 
     def correct(self, surplus: float, now: float) -> None:
         """What was let go has cost so much less than was thought; below 0 it has cost more."""
+        self._total -= surplus
         self._level, self._at = min(self.burst, self.level(now) + surplus), now
 
     def on_other(self, passed: Pass, now: float) -> None:
@@ -283,11 +272,14 @@ class AdaptiveRate:
         if passed.probe and self.probing and passed.epoch == self.epoch:
             self._probe_at, self.blocked_until = None, max(self.blocked_until, now + PAUSES[1])
 
-    def teach(self, limit: float) -> None:
-        """The provider's own headers say that *limit* units a second are allowed; what is no rate teaches nothing."""
+    def teach(self, limit: float, burst: float = 0.0) -> None:
+        """The provider's own headers say that *limit* units a second are allowed; what is no rate teaches nothing.
+
+        *burst* is how many of them may go at once; what is configured counts more.
+        """
         if not 0.0 < limit < inf:
             return
-        self._taught, self.unpaced = limit, False
+        self._taught, self._taught_burst = limit, burst
         self._ceiling = min(self._limit, limit * self.settings.headroom)
         if self.phase is Phase.SLOW and self._threshold == inf:
             self.phase = Phase.FREE
@@ -297,23 +289,20 @@ class AdaptiveRate:
 
         What has gone since is taken off, what the provider has refilled since is added.
         """
-        self._begin(now)
         refill = self.rate if self._ceiling == inf else self._ceiling
         bound = remaining + refill * max(0.0, now - passed.at) - (self._total - passed.total)
-        if bound < self.level(now):
-            self._level, self._at = max(bound, -self.burst), now
+        self.lower(bound, now)
+
+    def lower(self, level: float, now: float) -> None:
+        """No more than *level* may go at once at *now*; below 0 it is a debt, of a burst at most."""
+        if level < self.level(now):
+            self._level, self._at = max(level, -self.burst), now
 
     def drain(self, now: float) -> None:
         """Start from an empty bucket: what an earlier life has let go is not known."""
         self._level, self._at, self._whole = 0.0, now, False
 
     # --- inside
-
-    def _begin(self, now: float) -> None:
-        """There is a limit: where nothing was paced so far, begin with the pace of the last second."""
-        if self.unpaced:
-            self.unpaced, self._level, self._at = False, inf, now
-            self._pace = max(CAREFUL, sum(cost for at, cost, _ in self._sent if at > now - 1.0))
 
     def _cubic(self) -> float:
         return self._goal + (self._goal - self._from) * (self._grown / self._k - 1.0) ** 3
@@ -337,6 +326,14 @@ class AdaptiveRate:
                 self._goal, self._from, self._k = rate, UNSURE_START * rate, UNSURE_K
                 self._grown = self._k
 
+    def _odd(self, now: float) -> bool:
+        """Tell whether a refusal is no news: few are refused, and of a limit that is known no half was in use."""
+        lately = [cost for at, cost, _ in self._sent if at > now - 1.0]
+        few = sum(bool(storm) for _, _, storm in self._sent) <= ODD * len(self._sent)
+        return (
+            few and self.phase is Phase.FREE and len(lately) < self.settings.memory and sum(lately) < HALF * self.rate
+        )
+
     def _mark(self, passed: Pass, storm: int | None) -> None:
         index = len(self._sent) - 1 - (self._granted - passed.number)
         if index >= 0:
@@ -345,10 +342,14 @@ class AdaptiveRate:
     def _resume(self, now: float) -> None:
         """The probe has passed: calls go on, from an empty bucket; after an outage by a slow start."""
         self.probing, self._probe_at = False, None
+        self._level, self._at, self._grown = min(0.0, self._level), now, 0.0
         if self._cut_from is not None:
             self._cut(self._cut_from)
             self._cut_from = None
-        self._level, self._at, self._grown = min(0.0, self._level), now, 0.0
+        elif self.phase is Phase.FREE:
+            if self._failing < 2:
+                return
+            self._goal, self._from = self._ceiling, UNSURE_START * self._ceiling
         self.phase = Phase.CUBIC
         if self._failing > 1:
             self.phase, self._pace, self._threshold = Phase.SLOW, self._goal / 8.0, self._from

@@ -10,6 +10,9 @@ say its period, the refill may tell it: of a limit that refills continuously ``l
 so the time until it is full again is ``period * used / limit``. A period that fits ``CONFIRM`` replies in a row is
 adopted; until then such a window only lowers the level.
 
+*How much at once.* A limit that refills continuously is full when what is left and what comes back until the reset are
+together: ``remaining + reset * limit / period``, and never more than the limit. The least of what was said so counts.
+
 *What is left* is a snapshot of the moment a request was let in; with several in flight the headers come out of order.
 It is passed on with the pass of that request, to lower a local level and never to raise it (``adaptive_rate.py``).
 
@@ -49,11 +52,15 @@ MOST = 32
 
 
 class Lesson(NamedTuple):
-    """What one reply teaches about one resource: units per second, and units left; None where it teaches nothing."""
+    """What one reply teaches about one resource; None where it teaches nothing.
+
+    Units per second, units left, and how many there are when all are there.
+    """
 
     resource: str
     rate: float | None
     remaining: int | None
+    burst: float | None = None
 
 
 class Known(NamedTuple):
@@ -65,21 +72,24 @@ class Known(NamedTuple):
 
 
 class _Belief:
-    """One window's limit: what is believed, and what has been said of late."""
+    """One window's limit: what is believed, what has been said of late, and the least that it was said to hold."""
 
-    __slots__ = ("believed", "said", "times")
+    __slots__ = ("believed", "room", "said", "times")
 
     def __init__(self) -> None:
         self.believed: tuple[int, float] | None = None
+        self.room: float | None = None
         self.said: tuple[int, float] | None = None
         self.times = 0
 
-    def hear(self, said: tuple[int, float], *, at_once: bool) -> None:
-        """Count how often in a row *said* was said, and believe it when that is enough."""
+    def hear(self, said: tuple[int, float], room: float | None, *, at_once: bool) -> None:
+        """Count how often in a row *said* was said, and believe it when that is enough; it holds *room*."""
         self.times = self.times + 1 if said == self.said else 1
         self.said = said
-        if self.times >= CONFIRM or (at_once and self.believed is None):
-            self.believed = said
+        if (self.times >= CONFIRM or (at_once and self.believed is None)) and self.believed != said:
+            self.believed, self.room = said, None
+        if room is not None and said == self.believed:
+            self.room = room if self.room is None else min(self.room, room)
 
 
 class LearnedLimits:
@@ -94,22 +104,23 @@ class LearnedLimits:
         """Learn from the windows of one reply; return what they teach, a lesson for each resource."""
         left: dict[str, int | None] = {}
         said: dict[tuple[str, float | None], tuple[int, float]] = {}
+        rooms: dict[tuple[str, float | None], float | None] = {}
         for resource, window in windows:
             _tighten(left, resource, window)
             limit, period = window.limit, _refill_period(window) if window.period is None else window.period
             if limit is None or period is None or not (0 < limit <= LARGEST and SHORTEST <= period <= LONGEST):
                 continue
             key = (resource, window.period)
-            said[key] = min(said.get(key, (limit, period)), (limit, period))
+            if key not in said or (limit, period) < said[key]:
+                said[key], rooms[key] = (limit, period), _room(window, limit / period)
         for key, limited in said.items():
             if key in self._beliefs or len(self._beliefs) < MOST:
-                self._beliefs.setdefault(key, _Belief()).hear(limited, at_once=key[1] is not None)
-        return tuple(Lesson(resource, self.rate(resource), remaining) for resource, remaining in left.items())
+                self._beliefs.setdefault(key, _Belief()).hear(limited, rooms[key], at_once=key[1] is not None)
+        return tuple(self._lesson(resource, remaining) for resource, remaining in left.items())
 
     def rate(self, resource: str) -> float | None:
         """Return the units per second that are believed to be allowed, None when nothing paces *resource*."""
-        rates = [limit / period for name, limit, period in self.known() if name == resource and period <= LONGEST_PACED]
-        return min(rates, default=None)
+        return self._lesson(resource, None).rate
 
     def known(self) -> tuple[Known, ...]:
         """Return all limits that are believed."""
@@ -118,6 +129,16 @@ class LearnedLimits:
             for (resource, _), belief in self._beliefs.items()
             if belief.believed is not None
         )
+
+    def _lesson(self, resource: str, remaining: int | None) -> Lesson:
+        """Return what is known of *resource* by its slowest window."""
+        slowest: tuple[float | None, float | None] = None, None
+        for (name, _), belief in self._beliefs.items():
+            if name == resource and belief.believed is not None and belief.believed[1] <= LONGEST_PACED:
+                rate = belief.believed[0] / belief.believed[1]
+                if slowest[0] is None or rate < slowest[0]:
+                    slowest = rate, belief.room
+        return Lesson(resource, slowest[0], remaining, slowest[1])
 
     @staticmethod
     def exhausted(windows: Iterable[Counted]) -> str | None:
@@ -132,6 +153,14 @@ def _tighten(left: dict[str, int | None], resource: str, window: Window) -> None
     if remaining is not None:
         least = remaining if window.limit is None else min(remaining, window.limit)
         left[resource] = least if before is None else min(before, least)
+
+
+def _room(window: Window, rate: float) -> float | None:
+    """Return how much there is of *window* when all is there, None where it is not said or cannot be told."""
+    limit, remaining, reset = window.limit, window.remaining, window.reset
+    if limit is None or remaining is None or reset is None or remaining <= 0 or not 0.0 <= reset <= LONGEST:
+        return None
+    return min(float(limit), remaining + reset * rate)
 
 
 def _refill_period(window: Window) -> float | None:

@@ -14,6 +14,7 @@ from actors.simulation import SimulatedDispatcher
 from actors.supervisor import Supervisor
 from protocol import ids
 from protocol.chat import CallFailure, ChatMessage, ChatReply, Usage
+from protocol.domain import UNPACED
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway as Decisions
 from protocol.limiter import DomainLimits
@@ -142,7 +143,7 @@ class CallStage:
         self.collapsed: list[ChildFailed] = []
         self.directory.on_failure = lambda news, action: self.failures.append(f"{news.address}: {action}")
         self.directory.on_collapse = self.collapsed.append
-        self.limits = {"main": DomainLimits(**limits)}
+        self.limits = {"main": DomainLimits(**{"start_per_minute": UNPACED, **limits})}
         self.callers = callers
         self.lives = 0
         self._spawn(ids.SUPERVISOR, lambda: Supervisor({}), parent=None)

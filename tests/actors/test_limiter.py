@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors.limiter import LOOK_EVERY, Limiter
+from protocol.domain import UNPACED
 from protocol.errors import ErrorKind
 from protocol.limiter import GRACE, DomainLimits
 from protocol.limiter import Limiter as Decisions
@@ -32,7 +33,7 @@ class Desk(Stage):
     def __init__(self, *, budget=None, **limits):
         super().__init__()
         self.budget = budget or Budget()
-        self.limits = {"main": DomainLimits(**limits)}
+        self.limits = {"main": DomainLimits(**{"start_per_minute": UNPACED, **limits})}
         self.lives = 0
         self.spawn("holder")
         self.spawn("limiter", factory=self.make, watchers=("holder",))

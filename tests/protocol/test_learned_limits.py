@@ -42,6 +42,11 @@ def test_of_several_windows_the_slowest_is_the_rate_and_the_least_is_left():
     assert LearnedLimits().on_headers(windows) == (Lesson("requests", 5.0, 4),)
 
 
+def test_of_several_windows_the_slowest_is_the_rate_whatever_their_order():
+    windows = [counted(limit=300), counted(limit=10, period=1.0)]
+    assert LearnedLimits().on_headers(windows) == (Lesson("requests", 5.0, None),)
+
+
 def test_of_two_limits_of_one_length_the_lower_is_believed():
     windows = [counted("tokens", 90000, 80000), counted("tokens", 60000, 59000)]
     assert LearnedLimits().on_headers(windows) == (Lesson("tokens", 1000.0, 59000),)
@@ -51,6 +56,33 @@ def test_a_day_s_quota_does_not_pace_but_what_is_left_of_it_counts():
     learned = LearnedLimits()
     assert learned.on_headers([counted(limit=1000, remaining=3, period=86400.0)]) == (Lesson("requests", None, 3),)
     assert learned.known() == (Known("requests", 1000, 86400.0),)
+
+
+@pytest.mark.parametrize(
+    ("remaining", "reset", "burst"),
+    [
+        (200, 0.0, 200.0),
+        (150, 1.0, 250.0),
+        (5999, 1.0, 6000.0),
+        (0, 3.0, None),
+        (None, 3.0, None),
+        (100, None, None),
+        (100, -1.0, None),
+        (100, float("nan"), None),
+    ],
+)
+def test_what_is_left_and_what_comes_back_until_the_reset_are_what_may_go_at_once(remaining, reset, burst):
+    (lesson,) = LearnedLimits().on_headers([counted(limit=6000, remaining=remaining, reset=reset)])
+    assert lesson == Lesson("requests", 100.0, remaining, burst)
+
+
+def test_the_least_that_may_go_at_once_counts_until_the_limit_changes():
+    learned = LearnedLimits()
+    bursts = [
+        learned.on_headers([counted(limit=limit, remaining=remaining, reset=0.0)])[0].burst
+        for limit, remaining in [(6000, 300), (6000, 200), (6000, 400), (60, 9), (60, 9), (60, 9)]
+    ]
+    assert bursts == [300.0, 200.0, 200.0, 200.0, 200.0, 9.0]
 
 
 @pytest.mark.parametrize("limit", [0, -5, 10**13, None])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from protocol.chat import Usage
+from protocol.domain import UNPACED
 from protocol.errors import ErrorKind
 from protocol.limiter import GRACE, MOST_AT_ONCE, DomainLimits, Ignored, LeaseExpired, Limiter, Reply, Wake
 from protocol.policies.budget import Budget
@@ -19,6 +20,7 @@ def ask(lease, *, tokens=0, output=0, nano=0, holder="gateway", domain=D, **opti
 
 
 def limiter(*, fresh=True, budget=None, flows=None, **limits):
+    limits.setdefault("start_per_minute", UNPACED)
     return Limiter({D: DomainLimits(**limits)}, fresh=fresh, budget=budget, flows=flows)
 
 
@@ -98,10 +100,12 @@ def test_each_kind_of_token_is_limited_by_its_own_rate(limits, costs):
     assert wakes(limiter_.on_acquire(ask("b#1", **costs), 0.0)) == [about(5.9)]
 
 
-def test_a_domain_that_nobody_configured_is_unlimited():
+def test_a_domain_that_nobody_configured_is_unlimited_but_starts_carefully():
     limiter_ = limiter(concurrency=1)
     effects = [limiter_.on_acquire(ask(f"{n}#1", domain="other", tokens=10**9), 0.0) for n in range(100)]
-    assert sum(len(granted(e)) for e in effects) == 100
+    assert sum(len(granted(e)) for e in effects) == 2
+    later = [limiter_.on_wake("other", number / 60.0) for number in range(1, 100)]
+    assert sum(len(granted(e)) for e in later) == 98
 
 
 def test_domains_do_not_wait_for_each_other():

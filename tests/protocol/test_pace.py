@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 from statistics import median
 
 import pytest
 
-from protocol.domain import Domain, DomainLimits, less, real_costs
+from protocol.chat import Usage
+from protocol.domain import UNPACED, Domain, DomainLimits, real_costs
 from protocol.errors import ErrorKind
 from protocol.limiter import Learnt, Limiter, Reply, Wake
 from protocol.signals import Acquire, Amount, Cancel, Granted, Outcome, Reaffirm, Settle
@@ -25,7 +27,7 @@ def settle(known, ticket, now, outcome=Outcome.SUCCESS, *, costs=ONE, roll=0.0, 
     """End one call of *known*, as the limiter does."""
     said = Settle(lease="a#1", outcome=outcome, **fields)
     real = real_costs(costs, said)
-    known.pace.on_settled(ticket, said, less(costs, real), now, roll, known.in_flight)
+    known.learn(ticket, said, now, roll)
     known.correct(costs, real, now)
     known.in_flight -= 1
 
@@ -41,14 +43,46 @@ def spoken(limit, remaining, what="requests"):
 # --- 429s
 
 
-def test_nothing_is_paced_where_no_limit_is_known():
-    known = domain()
-    tickets = [known.take(ONE, 0.0) for _ in range(1000)]
-    assert known.wait(ONE, 0.0) == 0.0
-    for ticket in tickets:
-        settle(known, ticket, 0.5)
-    assert known.wait(ONE, 0.5) == 0.0
-    assert known.learned(0.5).limits == ()
+def go(known, now):
+    """Let go whoever may; return the tickets."""
+    tickets = []
+    while known.wait(ONE, now) == 0.0:
+        tickets.append(known.take(ONE, now))
+    return tickets
+
+
+def crowded(known, seconds, took=0.05):
+    """Let go as many as may for so long, each with an answer that *took* so long; return when each went."""
+    went, out, now = [], [], 0.0
+    while now < seconds:
+        wait = known.wait(ONE, now)
+        if wait == 0.0:
+            out.append((now + took, known.take(ONE, now)))
+            went.append(now)
+        elif out and out[0][0] <= now + wait:
+            now, ticket = out.pop(0)
+            settle(known, ticket, now)
+        else:
+            now += wait
+    return went
+
+
+def test_where_no_limit_is_known_it_starts_carefully_and_is_soon_at_full_speed():
+    went = crowded(domain(), 0.4)
+    assert sum(at < 0.05 for at in went) <= 6
+    assert sum(0.3 <= at < 0.35 for at in went) >= 64
+
+
+def test_where_answers_take_long_the_start_grows_no_faster_than_threefold_with_each_round():
+    went = crowded(domain(), 3.0, took=1.0)
+    rounds = [sum(second <= at < second + 1.0 for at in went) for second in range(3)]
+    assert rounds[0] == 62
+    assert 62 < rounds[1] <= 3 * 62
+    assert rounds[1] < rounds[2] <= 9 * 62
+
+
+def test_who_knows_better_starts_at_once():
+    assert len(crowded(domain(start_per_minute=UNPACED, concurrency=500), 0.001)) == 500
 
 
 def storm(known, now=0.0, *, passed=40, refused=10, every=0.02):
@@ -129,10 +163,11 @@ def test_what_headers_say_is_left_lowers_the_level():
     assert known.wait(ONE, 0.0) == pytest.approx(0.1, rel=0.02)
 
 
-def test_headers_without_a_rate_end_the_unpaced_start():
+def test_headers_without_a_rate_lower_the_level():
     known = domain()
     settle(known, known.take(ONE, 0.0), 0.0, headers={"x-ratelimit-remaining": "0"})
     assert known.wait(ONE, 0.0) > 0.0
+    assert domain().wait(ONE, 0.0) == 0.0
 
 
 def test_a_token_limit_that_headers_teach_is_paced_by_what_calls_have_used():
@@ -142,9 +177,53 @@ def test_a_token_limit_that_headers_teach_is_paced_by_what_calls_have_used():
     settle(known, ticket, 0.1, costs=costs, headers=spoken(6000, 3000, "tokens"))
     assert {limit.resource for limit in known.learned(0.1).limits} == {"tokens"}
     known.take(costs, 1.0)
+    known.take(costs, 1.0)
     assert known.wait(costs, 1.0) > 1.0
     assert known.wait((1, 0, 0, 0), 1.0) > 1.0
     assert known.obstacle(costs, 1.0) == "tokens_per_minute"
+
+
+def test_calls_whose_tokens_nobody_has_estimated_are_charged_what_calls_usually_use():
+    known, used = domain(), Usage(input_tokens=400, output_tokens=100)
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 1000, "tokens"), usage=used)
+    assert len(go(known, 1.0)) == 1
+    assert known.wait(ONE, 1.0) == pytest.approx(4.0, abs=0.1)
+
+
+def test_what_such_a_call_has_really_used_is_charged_in_the_end():
+    known = domain()
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 1000, "tokens"), usage=Usage(input_tokens=500))
+    (first,) = go(known, 1.0)
+    settle(known, first, 1.0, usage=Usage(input_tokens=100))
+    (second,) = go(known, 1.0)
+    settle(known, second, 1.0, usage=Usage(input_tokens=1500))
+    assert known.wait(ONE, 1.0) > 8.0
+
+
+@pytest.mark.parametrize(("outcome", "back"), [(Outcome.AMBIGUOUS, False), (Outcome.REJECTED, True)])
+def test_what_nobody_knows_the_use_of_keeps_the_usual_charge(outcome, back):
+    known = domain()
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 1000, "tokens"), usage=Usage(input_tokens=500))
+    (first,) = go(known, 1.0)
+    settle(known, first, 1.0, outcome)
+    assert (known.wait(ONE, 1.0) == 0.0) == back
+
+
+def test_a_first_word_of_tokens_counts_what_is_under_way():
+    known, used = domain(start_per_minute=UNPACED), Usage(input_tokens=300)
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 6000, "tokens"), usage=used)
+    other = domain(start_per_minute=UNPACED)
+    tickets = [other.take(ONE, 0.0) for _ in range(3)]
+    settle(other, tickets[0], 0.1, usage=used, headers=spoken(600, 600))
+    settle(other, tickets[1], 0.1, usage=used, headers=spoken(6000, 600, "tokens"))
+    assert known.pace.rates[1].level(0.1) == pytest.approx(594.0, rel=0.02)
+    assert other.pace.rates[1].level(0.1) == pytest.approx(600.0 - 300.0, rel=0.02)
+
+
+def test_a_limit_of_tokens_that_is_taught_may_go_in_six_seconds_worth_at_once_and_no_more():
+    known = domain()
+    settle(known, known.take(ONE, 0.0), 0.1, headers=spoken(6000, 6000, "tokens"))
+    assert known.pace.rates[1].level(100.0) == 600.0
 
 
 def test_a_429_for_tokens_cuts_the_tokens_and_blocks_everything():
@@ -298,14 +377,16 @@ class Held:
     def wait(self, now, _in_flight):
         return self.domain.wait(ONE, now)
 
-    def grant(self, now):
-        return self.domain.take(ONE, now)
+    def grant(self, now, size=None):
+        return self.domain.take(ONE, now), size
 
-    def settle(self, ticket, answer, now, _in_flight, roll):
+    def settle(self, lease, answer, now, _in_flight, roll):
+        ticket, size = lease
         outcome = {200: Outcome.SUCCESS, 429: Outcome.THROTTLED}.get(answer.status, Outcome.OVERLOADED)
         hint = answer.headers.get("retry-after")
         after = None if hint is None else float(hint)
-        settle(self.domain, ticket, now, outcome, roll=roll, headers=answer.headers, retry_after=after)
+        usage = Usage(input_tokens=size[0], output_tokens=size[1]) if size and outcome is Outcome.SUCCESS else None
+        settle(self.domain, ticket, now, outcome, roll=roll, headers=answer.headers, retry_after=after, usage=usage)
 
 
 @pytest.mark.slow
@@ -319,7 +400,7 @@ def test_500_calls_are_done_in_time_at_a_provider_whose_limit_is_configured_taug
     verdicts = []
     for seed in range(9):
         terms = drawn(seed, headers=mode == "headers")
-        client = Held(terms if mode == "configured" else None, start_per_minute=1800)
+        client = Held(terms if mode == "configured" else None)
         vendor, learned = Vendor(terms), []
         look = (200, lambda loop, learned=learned: learned.append(loop.client.domain.pace.rates[0].learned().rate))
         Loop(client, vendor, seed, calls=500, agents=64, look=look).run()
@@ -330,6 +411,29 @@ def test_500_calls_are_done_in_time_at_a_provider_whose_limit_is_configured_taug
     assert medians[0] <= time
     assert medians[1] <= refused
     assert medians[2] <= off
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tight", [0.3, 0.9])
+def test_500_calls_of_mixed_size_are_done_in_time_where_headers_teach_requests_and_tokens(tight):
+    verdicts = []
+    for seed in range(5):
+        terms = drawn(seed, headers=True)
+        terms = replace(terms, tokens=145.0 * terms.rate * tight)
+        vendor, used = Vendor(terms), []
+
+        def sizes(dice, used=used):
+            used.append(17 + dice.randrange(241))
+            return used[-1], 54
+
+        Loop(Held(None), vendor, seed, calls=500, agents=64, sizes=sizes).run()
+        served = [at for at, status in vendor.log if status == 200]
+        tokens = 500 * (sum(used) / len(used) + 54)
+        ideal = max((500 - terms.burst) / terms.rate, tokens / terms.tokens - 6.0)
+        verdicts.append(((served[-1] - vendor.log[0][0]) / ideal, 1.0 - len(served) / len(vendor.log)))
+    time, refused = (median(each) for each in zip(*verdicts, strict=True))
+    assert time <= 1.10
+    assert refused <= 0.02
 
 
 @pytest.mark.slow

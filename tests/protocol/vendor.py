@@ -20,6 +20,7 @@ from protocol.policies.learned_limits import LearnedLimits
 from protocol.wire.hints import wait_hint, windows_of
 
 EPOCH = 1_800_000_000.0
+TOKEN_SECONDS = 6.0
 
 
 class Storm(NamedTuple):
@@ -41,13 +42,16 @@ class Terms:
     phase: float = 0.0  # where in its window the vendor stands at the start
     capacity: float = inf  # calls at once; one more is turned away with 529
     hints: str = "none"  # or "seconds" (whole ones, rounded up), or "exact"
-    headers: bool = False  # x-ratelimit-*-requests with each reply
+    headers: bool = False  # x-ratelimit-*-requests with each reply, and -tokens where they are limited
+    tokens: float = inf  # tokens a second, six seconds' worth at once
+    output: int = 64  # the most an answer may have: taken at the door, given back but for what it has
     way: float = 0.01  # to the vendor and back, each
     jitter: float = 0.003  # the mean of what chance adds to each way
     service: float = 0.2  # the median of an answer
     spread: float = 0.4  # the sigma of its logarithm
     storms: tuple[Storm, ...] = ()
     steps: tuple[tuple[float, float], ...] = ()  # (from then on, the rate)
+    odd: float = 0.0  # the share of calls that is turned away for no reason, for a second
 
     @property
     def ideal(self):
@@ -81,12 +85,16 @@ class Vendor:
     def __init__(self, terms):
         self.terms = terms
         self.level, self.at = terms.burst, 0.0
+        self.token_level = TOKEN_SECONDS * terms.tokens
         self.slot, self.count = None, 0
         self.busy = 0
         self.log = []
+        self.dice = random.Random(f"odd {terms.odd}")
 
-    def arrive(self, at):
-        status, wait = self.judge(at)
+    def arrive(self, at, size=(0, 0)):
+        status, wait = self.judge(at, size[0] + self.terms.output)
+        if status == 200 and self.terms.tokens < inf:
+            self.token_level -= sum(size)
         self.log.append((at, status))
         self.busy += status == 200
         headers = self.limits() if self.terms.headers else {}
@@ -94,17 +102,35 @@ class Vendor:
             headers["retry-after"] = f"{wait:.3f}".removesuffix(".000")
         return Answer(status, headers)
 
-    def judge(self, at):
+    def judge(self, at, tokens=0):
         """Return a status and the wait that it names, if any."""
         for storm in self.terms.storms:
             if storm.start <= at < storm.end:
                 return storm.status, storm.hint
         if self.busy >= self.terms.capacity:
             return 529, None
+        if self.dice.random() < self.terms.odd:
+            return 429, 1.0
+        short = self.short_of_tokens(at, tokens)
+        if short > 0.0:
+            return 429, self.hint(short)
         wait = self.bucket(at) if self.terms.window is None else self.fixed_window(at)
         if wait == 0.0:
             return 200, None
-        return 429, {"none": None, "seconds": max(1, ceil(wait)), "exact": wait}[self.terms.hints]
+        return 429, self.hint(wait)
+
+    def hint(self, wait):
+        return {"none": None, "seconds": max(1, ceil(wait)), "exact": wait}[self.terms.hints]
+
+    def short_of_tokens(self, at, tokens):
+        """Return the seconds until *tokens* are there; call this before the bucket, which moves the clock."""
+        if self.terms.tokens == inf:
+            return 0.0
+        most = TOKEN_SECONDS * self.terms.tokens
+        self.token_level = min(most, self.token_level + self.terms.tokens * (at - self.at))
+        if tokens > self.token_level:
+            self.at, self.level = at, min(self.terms.burst, self.level + self.rate(at) * (at - self.at))
+        return (tokens - self.token_level) / self.terms.tokens
 
     def rate(self, at):
         return [rate for start, rate in ((0.0, self.terms.rate), *self.terms.steps) if start <= at][-1]
@@ -132,11 +158,19 @@ class Vendor:
         if self.terms.window is not None:
             full = round(self.terms.rate * self.terms.window)
             left = full - self.count
-        return {
+        said = {
             "x-ratelimit-limit-requests": str(round(self.terms.rate * 60)),
             "x-ratelimit-remaining-requests": str(int(left)),
             "x-ratelimit-reset-requests": f"{(full - left) / self.terms.rate:.3f}s",
         }
+        if self.terms.tokens < inf:
+            missing = TOKEN_SECONDS * self.terms.tokens - self.token_level
+            said |= {
+                "x-ratelimit-limit-tokens": str(round(self.terms.tokens * 60)),
+                "x-ratelimit-remaining-tokens": str(max(0, int(self.token_level))),
+                "x-ratelimit-reset-tokens": f"{missing / self.terms.tokens:.3f}s",
+            }
+        return said
 
     def statuses(self, start=0.0, end=inf):
         return [status for at, status in self.log if start <= at < end]
@@ -195,6 +229,7 @@ class Loop:
     done: int = 0
     waiting: int = 0
     left: int = 0
+    sizes: object = None  # draws the tokens of a call, prompt and answer, from a die
     in_flight: int = 0
     serial: int = 0
     due: float = inf
@@ -228,14 +263,18 @@ class Loop:
                 return
             self.waiting -= 1
             self.in_flight += 1
-            self.after(self.way(), self.arrive, self.client.grant(self.now))
+            if self.sizes is None:
+                self.after(self.way(), self.arrive, self.client.grant(self.now))
+            else:
+                size = self.sizes(self.dice)
+                self.after(self.way(), self.arrive, self.client.grant(self.now, size), size)
 
     def wake(self, due):
         if due == self.due:
             self.due = inf
 
-    def arrive(self, lease):
-        answer, spent = self.vendor.arrive(self.now), 0.001
+    def arrive(self, lease, *size):
+        answer, spent = self.vendor.arrive(self.now, *size), 0.001
         if answer.status == 200:
             spent = self.vendor.terms.service * self.dice.lognormvariate(0.0, self.vendor.terms.spread)
             self.after(spent, self.leave)

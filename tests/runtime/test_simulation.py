@@ -34,6 +34,7 @@ name = "m"
 price = {{ input = 1.0, output = 2.0 }}
 [limits.main]
 concurrency = 64
+start_per_minute = 10000000
 {limits}
 [team]
 plan = "always"
