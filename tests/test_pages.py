@@ -89,9 +89,10 @@ def test_the_commands_of_a_page_are_known_with_all_their_options(block):
         "rm -rf build",
     ],
 )
-def test_a_command_that_is_wrong_is_noticed(command):
+def test_a_command_that_is_wrong_is_noticed(command, capfd):
     with pytest.raises(AssertionError):
         check_command(command)
+    assert capfd.readouterr().out == ""
 
 
 def test_every_page_has_its_place_in_the_nav_of_the_site():

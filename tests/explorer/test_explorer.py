@@ -44,6 +44,7 @@ def explorer(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_2000_seeds_break_no_law():
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = explorer("--seeds", "2000")

@@ -309,6 +309,7 @@ class Held:
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("mode", "time", "refused", "off"),
     [("configured", 1.03, 0.005, 0.1), ("headers", 1.10, 0.02, 0.1), ("refusals", 1.30, 0.05, 0.1)],
@@ -333,6 +334,7 @@ def test_500_calls_are_done_in_time_at_a_provider_whose_limit_is_configured_taug
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize("hint", [None, 2.0, 40.0])
 @pytest.mark.parametrize("mode", ["configured", "headers", "refusals"])
 def test_fifty_agents_come_through_thirty_seconds_of_429s(mode, hint):
