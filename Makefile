@@ -60,6 +60,7 @@ bench: $(VENV)/.bench
 	$(PY) benchmarks/simulation.py --out benchmarks/results/simulation.json
 	$(PY) benchmarks/ratelimit.py --out benchmarks/results/ratelimit.json
 	$(PY) -m runtime bench --json > benchmarks/results/bench.json
+	$(PY) benchmarks/view.py --out benchmarks/results/view.json
 	$(PY) benchmarks/plots.py
 	$(PY) benchmarks/complexity.py --out benchmarks/results/complexity.json
 	$(PY) benchmarks/feedback.py --out benchmarks/results/feedback.json
@@ -72,7 +73,7 @@ explore: $(VENV)/.dev
 
 # Only a warning that nobody acts on is kept quiet: that the generator will have a successor.
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 # Isolated: what is built does not see what is installed here.
 dist: $(VENV)/.release

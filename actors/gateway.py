@@ -40,10 +40,12 @@ from protocol.signals import (
     Graded,
     Granted,
     Performed,
+    Progress,
     Reaffirm,
     Refused,
     Stop,
 )
+from protocol.stages import stages
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -70,12 +72,20 @@ class AskAgain(Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Gateway(Actor):
-    """Sends what the machine decides; hires callers with *caller_spec* and hangs up their *lines*."""
+    """Sends what the machine decides; hires callers with *caller_spec* and hangs up their *lines*.
+
+    *observer* is told of each stage of each call (``protocol/stages.py``).
+    """
 
     def __init__(
-        self, decide: Decisions, caller_spec: Callable[[str, int], ActorSpec], lines: MutableMapping[str, Line]
+        self,
+        decide: Decisions,
+        caller_spec: Callable[[str, int], ActorSpec],
+        lines: MutableMapping[str, Line],
+        observer: str | None = None,
     ) -> None:
         super().__init__()
+        self._observer = observer
         self._decide = decide
         self._caller_spec = caller_spec
         self._lines = lines
@@ -114,7 +124,7 @@ class Gateway(Actor):
                 return  # the answer is on its way
             case ChatCall():
                 self._hold(message)
-                self._perform(decide.on_call(message, now))
+                self._perform(decide.on_call(message, now), message)
             case AskAgain():
                 call = (self.actor_inbox.held or {}).get(message.step)
                 self._perform([] if call is None else decide.on_call(call, now))
@@ -152,7 +162,9 @@ class Gateway(Actor):
             self.tell(news.address, AreYouFree(reply_to=self.address))
         return self._decide.on_caller_back(news.address, now)
 
-    def _perform(self, effects: list[Effect]) -> None:
+    def _perform(self, effects: list[Effect], message: Any = None) -> None:
+        if self._observer is not None:
+            self._report(effects, message)
         for effect in effects:
             match effect:
                 case AskLimiter(message=request) | TellLimiter(message=request):
@@ -178,6 +190,12 @@ class Gateway(Actor):
                     self.tell(caller, Stop(reason="one caller too many"))
                 case _:
                     assert_never(effect)
+
+    def _report(self, effects: list[Effect], message: Any) -> None:
+        """Tell the observer where calls stand now."""
+        for step, (event, facts) in stages(effects, message).items():
+            news = Progress(run=ids.run_of(step), event=event, at=self.wall(), facts={"step": step, **facts})
+            self.tell(self._observer or "", news)
 
     def _hold(self, call: ChatCall) -> None:
         """Keep the call in the mailbox, which outlives this instance."""

@@ -233,6 +233,7 @@ class TeamWorkflow(Workflow):
             return None
         try:
             what = Brief(task="", subtask=brief.subtask, tests=brief.tests)
+            self.report("check.started", subtask=brief.subtask, round=brief.round)
             facts = await self.ask(AgentRole.EXECUTOR, text, data=what, returns=Facts)
         except TaskFailed as failure:
             facts = Facts(note=f"not run: {failure.result.error}")

@@ -215,12 +215,13 @@ class Workflow(Conversational):
         """Keep tasks back while as many as are allowed are under way."""
         if request.kind != "ask":
             return True
+        waits = self.max_parallel is not None and len(self._under_way) >= self.max_parallel
         if request.recipient in self.checks:
             self._checking.add(step)
         else:
             about = getattr(request.options.get("data"), "subtask", request.content)
-            self.report("task.started", step=step, role=request.recipient, content=about)
-        if self.max_parallel is not None and len(self._under_way) >= self.max_parallel:
+            self.report("task.started", step=step, role=request.recipient, content=about, kept_back=waits)
+        if waits:
             self._kept_back.append((talk, step, request))
             return False
         self._under_way.add(step)
@@ -232,6 +233,8 @@ class Workflow(Conversational):
             talk, next_step, request = self._kept_back.popleft()
             if next_step in self._waiting:
                 self._under_way.add(next_step)
+                if next_step not in self._checking:
+                    self.report("task.sent", step=next_step)
                 self.send_step(talk, next_step, request)
 
     def abandon_step(self, step: str, request: Step[Any]) -> None:
@@ -254,11 +257,13 @@ class Workflow(Conversational):
             agent=result.agent,
             error=result.error,
             execution_ms=result.execution_time_ms,
+            input_tokens=result.usage.input_tokens,
             output_tokens=result.usage.output_tokens,
+            retries=result.retry_count,
+            cost_usd=result.cost_usd,
             model=result.model,
             why_model=result.why_model,
             truncated=result.truncated,
-            cost_usd=result.cost_usd,
             served=result.served,
         )
 

@@ -10,7 +10,8 @@ from runtime.fake_server import FakeServer
 
 with FakeServer() as server, ActorSystem(Config.for_endpoint(server.url, "scripted")) as system:
     handle = system.submit("What is an actor?")
-    if os.fork() == 0:
+    pid = os.fork()
+    if pid == 0:
         try:
             system.submit("What is an actor?")
         except TroupeError as error:
@@ -18,5 +19,5 @@ with FakeServer() as server, ActorSystem(Config.for_endpoint(server.url, "script
         with ActorSystem(system.config) as own:
             print("child:", own.submit("What is an actor?").result(timeout=30).success, flush=True)
         os._exit(0)
-    os.wait()
+    os.waitpid(pid, 0)  # and no os.wait(): that takes any child, the sandbox's too
     print("parent:", handle.result(timeout=30).success)

@@ -29,8 +29,9 @@ class DomainState(Struct, frozen=True, kw_only=True):
 
     ``waits_for`` is what the first in line waits for: a limit's key, ``concurrency``, ``budget`` or ``blocked``.
     ``classes`` counts who waits by class, the most urgent first; ``flows`` and ``runs`` count the first of them only
-    where very many wait. ``blocked`` is the time until a provider's 429 is over; below 0 a level is a debt. ``learned``
-    is what is known of the limits and from where, ``throttled`` the share of all grants that met a 429.
+    where very many wait. ``blocked`` is the time until a provider's 429 is over; below 0 a level is a debt. ``rates``
+    are the units a minute that calls go at now, at most, where that is bounded; ``learned`` is what is known of the
+    limits and from where, ``throttled`` the share of all grants that met a 429.
     """
 
     domain: str
@@ -42,6 +43,7 @@ class DomainState(Struct, frozen=True, kw_only=True):
     in_flight: int
     blocked: float
     levels: dict[str, float]
+    rates: dict[str, float]
     learned: tuple[LearnedLimit, ...]
     throttled: float
 
@@ -79,6 +81,7 @@ def _state(domain: Domain, waits_for: str, now: float) -> DomainState:
         in_flight=domain.in_flight,
         blocked=max(0.0, domain.blocked_until - now),
         levels=_levels(domain, now),
+        rates={RATES[index]: rate.rate * 60.0 for index, rate in domain.pace.rates.items() if rate.rate < inf},
         learned=domain.pace.learned(),
         throttled=domain.pace.throttled / max(1, domain.granted),
     )

@@ -321,7 +321,7 @@ class Models:
             backoff=Backoff(base=retry.base, factor=retry.factor, cap=retry.cap),
             estimate=estimate_messages,
         )
-        return Gateway(decide, self._caller_spec, self._lines)
+        return Gateway(decide, self._caller_spec, self._lines, observer=ids.DESK)
 
     def _models(self) -> dict[str, ModelInfo]:
         """Return the models, the strongest first."""

@@ -239,6 +239,7 @@ def facts_of(domain: DomainState, seen: LimitsSnapshot) -> dict[str, Any]:
         "in_flight": domain.in_flight,
         "blocked_s": round(domain.blocked, 3),
         "levels": {name: round(level, 1) for name, level in domain.levels.items()},
+        "rates": {name: round(rate, 1) for name, rate in domain.rates.items()},
         "learned": [msgspec.to_builtins(limit) for limit in domain.learned],
         "throttled": round(domain.throttled, 4),
         "spent_usd": seen.spent / NANO,

@@ -13,6 +13,7 @@ from collections import deque
 from threading import Thread
 
 from runtime.channel import Channel, Empty
+from runtime.screen import Frame, Screen
 
 MOST_LINES = 10_000
 """How many lines may wait for a reader."""
@@ -26,7 +27,8 @@ class LineWriter:
     def __init__(self, number: int, most: int = MOST_LINES) -> None:
         self._number = number
         self._most = most
-        self._waiting: Channel[bytes | Channel[None]] = Channel()
+        self._waiting: Channel[bytes | Frame | Channel[None]] = Channel()
+        self._screen = Screen()  # the writing thread's own
         self._dropped: deque[None] = deque()
         self._unheard: Channel[None] | None = None
         self._broken = False
@@ -40,6 +42,15 @@ class LineWriter:
         self._waiting.put(line)
         if self._unstarted:
             self._start()
+
+    def show(self, frame: Frame) -> None:
+        """Have *frame* put at the end of the screen; one for which the reader is too slow is left out."""
+        if not frame.lines and self._unstarted:
+            return  # nothing stands there yet
+        if frame.stays or not frame.lines or self._waiting.empty():
+            self._waiting.put(frame)
+            if self._unstarted:
+                self._start()
 
     def flush(self, within: float, *, again: bool = False) -> bool:
         """Wait until all is written that was put before, at most *within* seconds; tell whether it is.
@@ -65,11 +76,13 @@ class LineWriter:
 
     def _run(self) -> None:
         while True:
-            line = self._waiting.get()
-            if isinstance(line, bytes):
-                self._write(line)
-            else:
-                line.put(None)
+            match self._waiting.get():
+                case bytes() as line:
+                    self._write(self._screen.text(line))
+                case Frame() as frame:
+                    self._write(self._screen.frame(frame))
+                case mark:
+                    mark.put(None)
             if self._dropped and self._waiting.empty():
                 self._confess()
 
@@ -78,7 +91,7 @@ class LineWriter:
         for _ in range(count):
             self._dropped.popleft()
         lines = "1 line was" if count == 1 else f"{count} lines were"
-        self._write(f"troupe: {lines} dropped here: nobody read them in time\n".encode())
+        self._write(self._screen.text(f"troupe: {lines} dropped here: nobody read them in time\n".encode()))
 
     def _write(self, line: bytes) -> None:
         """Write all of *line*, however long it takes; where nobody can ever read it, nothing happens."""

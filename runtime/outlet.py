@@ -13,9 +13,11 @@ import msgspec
 
 from protocol.costs import together
 from protocol.errors import ConfigError
+from runtime import time_spent
 from runtime.progress import ProgressLines
 from runtime.summary import Tally, cost_lines, costs_document, lines, total
 from runtime.terminal import complain, print_out, say
+from runtime.view import live_view, wanted
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 
     from protocol.messages import WorkflowResult
     from protocol.signals import Progress
+    from runtime.config import Config
+    from runtime.tasks import TaskLine
+    from runtime.view import LiveView
 
 _NOT_IN_A_LINE = re.compile("[\x7f-\x9f\u2028\u2029]")
 """What JSON lets stand raw in a text, and a terminal or a reader of lines stumbles over."""
@@ -41,7 +46,10 @@ class Outlet:
         self._quiet: bool = options.quiet
         self._several = several
         self._tally = Tally()
-        self._progress = None if self._quiet else ProgressLines(time.time(), several=several)
+        self._began = time.time()
+        self._time = time_spent.TimeSpent(self._began)
+        self._lines: ProgressLines | None = None
+        self._view: LiveView | None = None
         self._events: TextIO | None = None
         self._out: Path | None = None
         try:
@@ -54,10 +62,31 @@ class Outlet:
         except OSError as error:
             raise ConfigError(f"{error.filename} cannot be written: {error.strerror}", page="output") from None
 
+    def begin(self, config: Config, tasks: list[TaskLine]) -> None:
+        """Choose how progress is shown: live on a terminal that can, else as lines."""
+        if self._quiet:
+            return
+        if wanted():
+            self._view = live_view(config, len(tasks), self._began, tasks[0].max_cost)
+        else:
+            self._lines = ProgressLines(self._began, several=self._several)
+
+    def opened(self, run: str, task: str) -> None:
+        """Hear of a run that begins."""
+        if self._view is not None:
+            self._view.on_opened(run, task)
+
+    def refresh(self) -> float | None:
+        """Keep what is shown fresh; return the seconds after which it is to be done again, None: never."""
+        return None if self._view is None else self._view.refresh()
+
     def event(self, event: Progress) -> None:
         """Show and write one event."""
-        if self._progress is not None:
-            self._progress.show(event)
+        self._time.on_event(event)
+        if self._lines is not None:
+            self._lines.show(event)
+        if self._view is not None:
+            self._view.on_event(event)
         if self._events is not None:
             with self._named("the events file"):
                 self._write_event(self._events, event)
@@ -65,7 +94,10 @@ class Outlet:
     def result(self, result: WorkflowResult) -> None:
         """Print one result: its document with --json, else its text alone."""
         self._tally.add(result)
-        document = encode(result)
+        if self._view is not None:
+            self._view.on_ended(result)
+        spent = self._time.on_ended(result.correlation_id, result.summary.wall_ms)
+        document = encode(result, spent)
         if self._out is not None:
             with self._named("the --out folder"):
                 self._write_files(self._out, result, document)
@@ -76,12 +108,17 @@ class Outlet:
 
     def end(self, results: list[WorkflowResult], wall_ms: float) -> None:
         """Print the closing summary, and with --json --tasks the line of sums."""
+        if self._view is not None:
+            self._view.close()
         sums, costs = total(results, wall_ms), together(result.costs for result in results)
+        spent = self._time.total(wall_ms)
         if self._json and self._several:
-            self._print(msgspec.json.encode({"summary": sums, "costs": costs_document(costs)}).decode())
+            document = {"summary": sums, "costs": costs_document(costs), "time": spent}
+            self._print(msgspec.json.encode(document).decode())
         if not self._quiet:
             several = [f"Workflows: {sums.workflows}, failed: {sums.workflows_failed}"] if self._several else []
-            say("\n".join(lines(sums, [*cost_lines(costs), *self._tally.lines(), *several])))
+            more = [*cost_lines(costs), *self._tally.lines(), *several, *time_spent.lines(spent)]
+            say("\n".join(lines(sums, more)))
 
     def _print(self, text: str) -> None:
         with self._named("standard output"):
@@ -118,9 +155,10 @@ class Outlet:
                 file.close()
 
 
-def encode(result: WorkflowResult) -> str:
-    """Return *result* as one line of JSON."""
+def encode(result: WorkflowResult, spent: dict[str, float]) -> str:
+    """Return *result* as one line of JSON, with what its wall time was *spent* on."""
     document = msgspec.to_builtins(result)
+    document["time"] = spent
     document.pop("type", None)
     document["costs"] = costs_document(result.costs)
     for task in document["results"]:

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from protocol.errors import ConfigError
 from protocol.signals import Progress, RunEnded
 from runtime import check
-from runtime.channel import Channel
+from runtime.channel import Channel, Empty
 from runtime.config import Config
 from runtime.interrupts import Interrupts
 from runtime.logs import to_stderr
@@ -87,6 +87,7 @@ class Batch:
     def run(self, tasks: list[TaskLine]) -> int:
         """Run *tasks* and return the exit code."""
         began = time.monotonic()
+        self._outlet.begin(self._config, tasks)
         started = ActorSystem(self._config).start()
         with Interrupts(lambda number: self._news.put(Interrupted(number))) as interrupts:
             with started as system:
@@ -100,7 +101,7 @@ class Batch:
     def _pump(self, system: ActorSystem, tasks: Iterator[TaskLine]) -> None:
         self._fill(system, tasks)
         while self._open:
-            match self._news.get():
+            match self._next():
                 case Progress() as event:
                     self._outlet.event(event)
                 case RunEnded() as ended:
@@ -108,6 +109,14 @@ class Batch:
                     self._fill(system, tasks)
                 case Interrupted(number):
                     self._interrupt(number)
+
+    def _next(self) -> Progress | RunEnded | Interrupted:
+        """Wait for news, and keep what is shown fresh meanwhile."""
+        while True:
+            try:
+                return self._news.get(timeout=self._outlet.refresh())
+            except Empty:
+                continue
 
     def _fill(self, system: ActorSystem, tasks: Iterator[TaskLine]) -> None:
         while not self._interrupted and len(self._open) < WINDOW and (task := next(tasks, None)) is not None:
@@ -121,6 +130,7 @@ class Batch:
                 max_cost=task.max_cost,
             )
             self._open[id_] = handle
+            self._outlet.opened(id_, task.task)
             handle.subscribe(self._news.put)
 
     def _ended(self, ended: RunEnded) -> None:

@@ -10,11 +10,14 @@ import re
 import sys
 
 from runtime.line_writer import LineWriter
+from runtime.screen import NOTHING, Frame
 
 WIDTH = 72
 """Characters of a task or error that are shown in a line at most."""
 COLUMNS = 120
 """Columns of a line where standard error is no terminal."""
+ROWS = 24
+"""Lines of a terminal that does not say."""
 MOST_LINE = 2000
 """Characters of an error's line."""
 
@@ -52,7 +55,9 @@ def print_out(text: str) -> None:
 
     A terminal gets control characters escaped. A reader that has gone is no error; a full disk is: ``OutputLost``.
     """
-    text = escaped(text) if sys.stdout.isatty() else text
+    if sys.stdout.isatty():  # perhaps the terminal that a frame stands on; the next one follows the text
+        text = escaped(text)
+        show(NOTHING)
     _errors.flush(IN_ORDER)
     try:
         sys.stdout.flush()
@@ -68,6 +73,27 @@ def print_out(text: str) -> None:
 def say(text: str) -> None:
     """Have *text*, one line or several, written to standard error; never waits, and any thread may call it."""
     _errors.put(text.encode("utf-8", "replace") + b"\n")
+
+
+def show(frame: Frame) -> None:
+    """Have *frame* put at the end of the terminal that standard error is; lines are written above it."""
+    _errors.show(frame)
+
+
+def is_terminal() -> bool:
+    """Tell whether standard error is a terminal."""
+    try:
+        return os.isatty(2)
+    except OSError:
+        return False
+
+
+def rows() -> int:
+    """Return how many lines the terminal on standard error has now."""
+    try:
+        return os.get_terminal_size(2).lines or ROWS
+    except OSError:
+        return ROWS
 
 
 def columns() -> int:

@@ -127,11 +127,13 @@ class CallStage:
         callers: int = 4,
         budget: Budget | None = None,
         prices: tuple[float, float] = (1.0, 1.0),
+        observer: str | None = None,
         **limits: Any,
     ) -> None:
         self.provider = provider
         self.budget = budget or Budget()
         self.prices = (Price(input=prices[0], output=prices[1]),)
+        self.observer = observer
         self.dispatcher = SimulatedDispatcher(seed)
         self.directory = Directory(self.dispatcher)
         self.answers: list[Any] = []
@@ -155,7 +157,7 @@ class CallStage:
 
     def _answered(self, _actor, answer):
         self.answers.append(answer)
-        self.times[answer.step] = self.now
+        self.times[getattr(answer, "step", "")] = self.now
 
     def _limiter(self):
         self.lives += 1
@@ -166,7 +168,7 @@ class CallStage:
         provider = ProviderInfo(key="main", domain="main", callers=self.callers)
         backoff = Backoff(base=0.5, factor=2.0, cap=30.0)
         decide = Decisions(models={"m": model}, providers={"main": provider}, backoff=backoff, estimate=lambda _: 10)
-        return Gateway(decide, self._caller_spec, self.provider.lines)
+        return Gateway(decide, self._caller_spec, self.provider.lines, self.observer)
 
     def _caller_spec(self, provider, number):
         address = f"caller/{provider}/{number}"

@@ -114,6 +114,8 @@ def test_what_the_executor_does_is_a_check_and_no_task():
     assert (result.summary.total_tasks, result.summary.successful) == (4, 4)
     roles = {event.facts["role"] for event in kit.progress if event.event == "task.started"}
     assert roles == {"orchestrator", "coder", "reviewer"}
+    checks = [event.event for event in kit.progress if event.event in {"check.started", "draft.checked"}]
+    assert checks == ["check.started", "draft.checked"] * 2
 
 
 def test_a_draft_that_fails_is_not_reviewed_and_one_that_passes_is_reviewed_knowing_that():

@@ -11,7 +11,7 @@ from actors.testing import ActorTestKit, Crash
 from protocol import ids
 from protocol.errors import ErrorKind
 from protocol.gateway import Gateway as Decisions
-from protocol.signals import CancelStep, Restart
+from protocol.signals import CancelStep, Progress, Restart
 from tests.actors.provider import CallStage, Provider, fault, reply
 
 # --- a call from request to answer
@@ -58,6 +58,26 @@ def test_an_unknown_model_is_answered_at_once():
     stage.call(model="gpt-9")
     stage.run()
     assert stage.outcomes() == [("run/0", ErrorKind.NOT_FOUND)]
+
+
+# --- what is seen of it
+
+
+def test_the_observer_is_told_of_each_stage_of_a_call_and_when_and_without_one_nobody_is():
+    stage = CallStage(Provider(fault(ErrorKind.SERVER_ERROR), reply("late"), latency=2.0), observer="asker")
+    stage.call("run/0/0")
+    stage.run()
+    told = [said for said in stage.answers if isinstance(said, Progress)]
+    assert [said.event for said in told] == [
+        "call.queued", "call.sent", "call.rested", "call.queued", "call.sent", "call.ended",
+    ]  # fmt: skip
+    assert {(said.run, said.facts["step"]) for said in told} == {("run", "run/0/0")}
+    assert told[2].at - told[1].at == pytest.approx(2.0)
+    assert told[3].at - told[2].at == pytest.approx(told[2].facts["seconds"], abs=0.001)
+    silent = CallStage(Provider())
+    silent.call("run/0/0")
+    silent.run()
+    assert (len(silent.answers), silent.dead()) == (1, [])
 
 
 # --- trying again, in virtual time

@@ -155,6 +155,10 @@ def test_at_most_max_parallel_tasks_are_under_way_and_none_is_lost():
         most = max(most, len(kit.model.calls) - round(kit.now) * 3)
         kit.advance(1.0)
     assert (most, kit.result(run).output, kit.now) == (3, "10", 4.0)
+    started = [event.facts for event in kit.progress if event.event == "task.started"]
+    kept_back = [facts["step"] for facts in started if facts["kept_back"]]
+    assert len(kept_back) == 7
+    assert [event.facts["step"] for event in kit.progress if event.event == "task.sent"] == kept_back
 
 
 @pytest.mark.parametrize("after", range(6))

@@ -41,6 +41,7 @@ def test_who_waits_is_counted_by_class_flow_and_run():
     assert (seen.domain, seen.waits_for, seen.waiting, seen.in_flight) == ("main", "concurrency", 3, 1)
     assert (seen.classes, seen.flows, seen.runs) == ((1, 0, 2), {"x": 2, "y": 1}, {"a": 1, "b": 2})
     assert seen.levels == {"requests_per_minute": 1.0, "requests_per_day": 9.0}
+    assert seen.rates == {"requests_per_minute": 60.0}
 
 
 def test_a_block_is_seen_with_the_seconds_that_are_left_of_it():
@@ -50,6 +51,7 @@ def test_a_block_is_seen_with_the_seconds_that_are_left_of_it():
     machine.on_acquire(acquire("a/1#1"), 2.0)
     (seen,) = machine.snapshot(2.0).domains
     assert (seen.waits_for, seen.throttled) == ("blocked", 1.0)
+    assert seen.rates.keys() == {"requests_per_minute"}
     assert seen.blocked == pytest.approx(5.0, abs=1.0)
 
 

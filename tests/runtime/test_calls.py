@@ -125,8 +125,8 @@ def test_law_8_turns_red_without_both_clocks(monkeypatch):
     no_clock(monkeypatch)
     sound = Gateway._perform
 
-    def never_aborts(self, effects):
-        sound(self, [effect for effect in effects if not isinstance(effect, AbortFlight)])
+    def never_aborts(self, effects, message=None):
+        sound(self, [effect for effect in effects if not isinstance(effect, AbortFlight)], message)
 
     monkeypatch.setattr(Gateway, "_perform", never_aborts)
     with Hostile(silence) as server, system_for(server) as system:

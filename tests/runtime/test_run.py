@@ -18,7 +18,9 @@ from tests.runtime.command import NOWHERE, config, environment, troupe
 
 pytestmark = pytest.mark.slow
 TASK = "Implement an async HTTP client with retries"
-RESULT = {"correlation_id", "success", "output", "error", "error_kind", "results", "accepted", "summary", "costs"}
+RESULT = {
+    "correlation_id", "success", "output", "error", "error_kind", "results", "accepted", "summary", "costs", "time",
+}  # fmt: skip
 SUMMARY = {
     "total_tasks", "successful", "failed", "llm_calls", "retries", "input_tokens", "output_tokens", "cost_usd",
     "wall_ms", "llm_ms",
@@ -63,6 +65,18 @@ def test_json_is_one_document_with_the_fields_of_the_contract(whole):
     assert summary["llm_ms"] == pytest.approx(sum(task["execution_time_ms"] for task in result["results"]), abs=0.1)
     assert summary["wall_ms"] > 0.0
     assert (result["costs"]["calls"], result["costs"]["cost_usd"]) == (stats.requests, None)
+
+
+def test_what_the_wall_time_was_spent_on_adds_up_to_it_in_the_document_and_in_the_table(whole):
+    _, done, _ = whole
+    (result,) = done.documents
+    spent, wall = result["time"], result["summary"]["wall_ms"]
+    assert sum(spent.values()) == pytest.approx(wall, rel=0.05)
+    assert spent["http_ms"] + spent["review_ms"] > 0.25 * wall
+    said = re.findall(r"^  [a-z ]+ +(\d+\.\d\d) s +\d+ %$", done.err, re.MULTILINE)
+    told = re.search(r"^Wall time: (\d+\.\d\d) s$", done.err, re.MULTILINE)
+    assert len(said) == len(spent)
+    assert sum(map(float, said)) == pytest.approx(float(told[1]), rel=0.05)
 
 
 def test_the_closing_summary_has_the_guides_labels_word_for_word_and_two_decimals(whole):
@@ -219,7 +233,10 @@ def test_many_tasks_give_a_line_each_as_they_end_and_a_last_one_with_the_sums(tm
     with FakeServer(Script(faults=faults)) as server:
         done = run(tmp_path, server.url, "--tasks", "-", "--json", stdin=tasks + "What is a sick one?")
     *results, last = done.documents
-    assert (done.code, len(results), set(last)) == (1, 4, {"summary", "costs"})
+    assert (done.code, len(results), set(last)) == (1, 4, {"summary", "costs", "time"})
+    assert sum(last["time"].values()) == pytest.approx(last["summary"]["wall_ms"], rel=0.05)
+    for result in results:
+        assert sum(result["time"].values()) == pytest.approx(result["summary"]["wall_ms"], rel=0.05)
     assert set(last["summary"]) == SUMMARY | {"workflows", "workflows_failed"}
     assert (last["summary"]["workflows"], last["summary"]["workflows_failed"]) == (4, 1)
     for field in SUMMARY - {"wall_ms", "cost_usd"}:

@@ -312,6 +312,9 @@ class Broken(Agent):
     def __init__(self):
         raise OSError("no")
 
+    async def handle(self, message):
+        return ""
+
 
 # --- the caller
 
