@@ -73,7 +73,7 @@ explore: $(VENV)/.dev
 
 # Only a warning that nobody acts on is kept quiet: that the generator will have a successor.
 docs: $(VENV)/.docs
-	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs --quiet build --strict
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
 # Isolated: what is built does not see what is installed here.
 dist: $(VENV)/.release

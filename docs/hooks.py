@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 ROLE = re.compile(r":(?:attr|class|data|func|meth|mod):<code>~?(?:[\w.]*\.)?(\w+)</code>")
+OUTSIDE = re.compile(r"\[([^\]]+)\]\(\.\./([^)#]+)\)")
 PAPERS = ("CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md")
 
 
@@ -23,6 +24,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         text = (ROOT / name).read_text(encoding="utf-8")
         files.append(File.generated(config, name.lower(), content=re.sub(r"\]\(docs/", "](", text)))
     return files
+
+
+def on_page_markdown(markdown: str, **_: Any) -> str:
+    """Let a link to a file of the repository that is no page be its words alone; a file must be there all the same."""
+    return OUTSIDE.sub(lambda link: link[1] if (ROOT / link[2]).exists() else link[0], markdown)
 
 
 def on_page_content(html: str, **_: Any) -> str:

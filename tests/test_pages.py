@@ -89,7 +89,8 @@ def test_the_commands_of_a_page_are_known_with_all_their_options(block):
         "rm -rf build",
     ],
 )
-def test_a_command_that_is_wrong_is_noticed(command):
+def test_a_command_that_is_wrong_is_noticed(command, monkeypatch):
+    monkeypatch.setattr("runtime.cli.say", lambda *_: None)
     with pytest.raises(AssertionError):
         check_command(command)
 
@@ -97,6 +98,12 @@ def test_a_command_that_is_wrong_is_noticed(command):
 def test_every_page_has_its_place_in_the_nav_of_the_site():
     there = {page.name for page in (ROOT / "docs").glob("*.md")}
     assert there - set(re.findall(r": ([\w-]+\.md)$", SITE, re.MULTILINE)) == set()
+
+
+def test_a_warning_fails_the_site_and_is_not_hidden_from_what_counts_it():
+    (recipe,) = re.findall(r"^\t.*mkdocs.*$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert "--strict" in recipe
+    assert "--quiet" not in recipe
 
 
 def test_the_site_fetches_nothing_from_elsewhere():

@@ -66,6 +66,7 @@ def spend(seed, books, *, crashes=0):
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_64_callers_never_pass_a_dollar_in_200_seeds():
     bills = []
     for seed in range(SEEDS):
@@ -79,6 +80,7 @@ def test_64_callers_never_pass_a_dollar_in_200_seeds():
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_the_same_callers_pass_it_where_they_check_then_act():
     bills = [spend(seed, CheckThenAct(DOLLAR)).provider.nano for seed in range(SEEDS)]
     assert sum(bill > DOLLAR + DOLLAR // 100 for bill in bills) >= SEEDS / 2

@@ -278,6 +278,7 @@ def outcome(kit: ActorTestKit):
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_law_6_the_answer_is_the_same_in_300_interleavings():
     outcomes = [outcome(play(seed)) for seed in range(300)]
     assert [other for other in outcomes if other != outcomes[0]] == []
@@ -301,6 +302,7 @@ def disturbed(seeds: range) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_whoever_is_restarted_the_answer_is_the_same_and_no_call_is_made_twice():
     disturbed(range(400))
 

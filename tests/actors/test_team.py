@@ -312,6 +312,7 @@ def test_a_cancelled_run_keeps_the_drafts_that_exist():
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_law_6_the_answer_is_the_same_whatever_the_interleaving():
     def reviewer(call):
         return (

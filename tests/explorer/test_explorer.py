@@ -44,6 +44,7 @@ def explorer(*arguments: str, **environment: str) -> subprocess.CompletedProcess
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_2000_seeds_break_no_law():
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     done = explorer("--seeds", "2000")
@@ -60,6 +61,7 @@ def test_a_seed_gives_the_same_trace_in_another_process_with_another_hash_seed()
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_what_is_explored_holds_every_fault_every_failure_and_every_kind_of_run():
     faults, met, ends, kinds = Counter(), Counter(), Counter(), Counter()
     compared = disturbed = wired = 0

@@ -35,6 +35,7 @@ def search(plant: str) -> Finding:
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize("plant", PLANTS)
 def test_a_planted_bug_is_found_by_its_check_and_its_seed_replays(plant, record_property):
     finding = search(plant)

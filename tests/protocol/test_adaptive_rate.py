@@ -614,6 +614,7 @@ def test_a_known_limit_is_used_in_full_and_hardly_ever_overrun(mode, time, share
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize("hints", ["exact", "none"])
 def test_an_unknown_limit_is_learned_from_refusals_alone(hints):
     verdicts = [judge(seed, "refusals", hints=hints) for seed in range(20)]
@@ -623,6 +624,7 @@ def test_an_unknown_limit_is_learned_from_refusals_alone(hints):
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize("mode", ["configured", "headers", "refusals"])
 @pytest.mark.parametrize("hint", [None, 1.0])
 def test_a_storm_of_thirty_seconds_sees_few_probes_and_is_soon_over(mode, hint):
@@ -634,6 +636,7 @@ def test_a_storm_of_thirty_seconds_sees_few_probes_and_is_soon_over(mode, hint):
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize(("before", "after"), [(50.0, 20.0), (25.0, 60.0)])
 def test_a_limit_that_changes_is_found_again(before, after):
     for seed in range(3):
@@ -646,6 +649,7 @@ def test_a_limit_that_changes_is_found_again(before, after):
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 def test_a_configured_limit_that_is_twice_too_high_does_no_lasting_harm():
     for seed in range(3):
         vendor, client = Vendor(drawn(seed, rate=30.0, hints="exact")), Client(drawn(seed, rate=60.0))

@@ -375,5 +375,5 @@ class WorldOfRuns(World):
 
 World.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
 WorldOfRuns.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
-TestWorld = pytest.mark.slow(World.TestCase)
-TestWorldOfRuns = pytest.mark.slow(WorldOfRuns.TestCase)
+TestWorld = pytest.mark.uncounted(pytest.mark.slow(World.TestCase))
+TestWorldOfRuns = pytest.mark.uncounted(pytest.mark.slow(WorldOfRuns.TestCase))

@@ -390,6 +390,7 @@ class Held:
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize(
     ("mode", "time", "refused", "off"),
     [("configured", 1.03, 0.005, 0.1), ("headers", 1.10, 0.02, 0.1), ("refusals", 1.30, 0.05, 0.1)],
@@ -414,6 +415,7 @@ def test_500_calls_are_done_in_time_at_a_provider_whose_limit_is_configured_taug
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize("tight", [0.3, 0.9])
 def test_500_calls_of_mixed_size_are_done_in_time_where_headers_teach_requests_and_tokens(tight):
     verdicts = []
@@ -437,6 +439,7 @@ def test_500_calls_of_mixed_size_are_done_in_time_where_headers_teach_requests_a
 
 
 @pytest.mark.slow
+@pytest.mark.uncounted
 @pytest.mark.parametrize("hint", [None, 2.0, 40.0])
 @pytest.mark.parametrize("mode", ["configured", "headers", "refusals"])
 def test_fifty_agents_come_through_thirty_seconds_of_429s(mode, hint):
