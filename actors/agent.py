@@ -279,8 +279,12 @@ def equip(agent: Agent, role: str, settings: RoleSettings | None) -> Agent:
     return agent
 
 
+_PLAIN = (str, int, float, type(None))
+
+
 def _copied(metadata: dict[str, Any]) -> dict[str, Any]:
     """Return a copy that shares nothing mutable; plain values, the common case, need no deep one."""
-    if all(isinstance(value, str | int | float | None) for value in metadata.values()):
-        return dict(metadata)
-    return deepcopy(metadata)
+    for value in metadata.values():
+        if not isinstance(value, _PLAIN):
+            return deepcopy(metadata)
+    return dict(metadata)

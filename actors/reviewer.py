@@ -25,7 +25,7 @@ Look at correctness, security, performance and best practices; write one item fo
 words of the draft that an item is based on, exactly; where something is missing, quote nothing. Say whether the item \
 passes, and how to mend it where it does not. Give no total."""
 
-_CLOSING = re.compile(r"<(/?(?i:draft)\b)")
+_CLOSING = re.compile(r"<(?=/?(?i:draft)\b)")
 
 
 class Reviewer(Agent):
@@ -55,7 +55,7 @@ class Reviewer(Agent):
 
 def as_data(draft: str) -> str:
     """Return *draft* so that nothing in it can end the place where drafts stand."""
-    return _CLOSING.sub(r"&lt;\1", draft)
+    return _CLOSING.sub("&lt;", draft)
 
 
 def as_rubric(text: str) -> Rubric | None:

@@ -91,6 +91,8 @@ class Circuit:
 
     def release(self, now: float) -> tuple[list[str], list[tuple[str, CallFailure]]]:
         """Return the steps that may go now, and those that are refused now: all or one, or none of them."""
+        if not self._parked:
+            return [], []
         match self._breaker.state(now):
             case State.CLOSED:
                 free = list(self._parked)

@@ -256,6 +256,8 @@ class Limiter:
                     return wait
                 line.pop(turn, now)
                 effects.append(self._grant(Lease(domain, waiter, costs, domain.take(costs, now))))
+                if domain.in_flight >= domain.pace.concurrency:
+                    return inf  # only a settlement makes room; who is next is looked at then
             elif verdict is Verdict.LATER_IN_RUN:
                 line.step_aside(waiter)
             elif verdict is Verdict.LATER:

@@ -308,8 +308,8 @@ class Models:
         if self._embedded is not None:
             self._embedded.stop(min(2.0, timeout))
 
-    def gateway(self) -> Gateway:
-        """Return a gateway for these models; the factory of its actor."""
+    def gateway(self, observer: str | None = None) -> Gateway:
+        """Return a gateway for these models, which tells *observer* of each stage of a call; its actor's factory."""
         retry, models = self._config.retry, self._models()
         if self._router is None:  # it outlives a gateway that fails, and what it has learnt with it
             self._router = learnt.router(self._config.routing, models.values())
@@ -321,7 +321,7 @@ class Models:
             backoff=Backoff(base=retry.base, factor=retry.factor, cap=retry.cap),
             estimate=estimate_messages,
         )
-        return Gateway(decide, self._caller_spec, self._lines, observer=ids.DESK)
+        return Gateway(decide, self._caller_spec, self._lines, observer=observer)
 
     def _models(self) -> dict[str, ModelInfo]:
         """Return the models, the strongest first."""

@@ -88,7 +88,7 @@ class Batch:
         """Run *tasks* and return the exit code."""
         began = time.monotonic()
         self._outlet.begin(self._config, tasks)
-        started = ActorSystem(self._config).start()
+        started = ActorSystem(self._config, watch_calls=True).start()
         with Interrupts(lambda number: self._news.put(Interrupted(number))) as interrupts:
             with started as system:
                 self._pump(system, iter(tasks))

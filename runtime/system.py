@@ -18,6 +18,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from functools import partial
 from itertools import count
 from threading import current_thread
 from typing import TYPE_CHECKING, Any, Self
@@ -64,9 +65,12 @@ class ActorSystem:
 
     Two systems in one process share nothing. The library never configures logging, never writes to standard output and
     installs no signal handlers; its threads are daemons, so a forgotten :meth:`stop` does not hang the interpreter.
+
+    With *watch_calls* the events of a run hold each stage of each model call, too (``call.queued``, ``call.sent``):
+    three messages more a call, which nobody should pay for who does not look.
     """
 
-    def __init__(self, config: Config | None = None) -> None:
+    def __init__(self, config: Config | None = None, *, watch_calls: bool = False) -> None:
         self.config = Config() if config is None else config
         if not isinstance(self.config, Config):
             raise ConfigError(f"a system takes a Config, not {config!r}: Config.load(path) reads a file")
@@ -87,6 +91,7 @@ class ActorSystem:
         self._workflows: dict[str, Callable[[StartRun], Workflow]] = {"direct": DirectWorkflow}
         self._runs = Runs()
         self._models = assembly.Models(self.config)
+        self._watcher = ids.DESK if watch_calls else None
         self._executing = Executing(self.config)
 
     # --- life
@@ -121,7 +126,7 @@ class ActorSystem:
         lives = count()
         limits, flows = assembly.limits(self.config), assembly.flows(self.config)
         budget = assembly.budget(self.config)
-        gateway = self._models.gateway
+        gateway = partial(self._models.gateway, self._watcher)
 
         def child(address: str, factory: Callable[[], Any], *watchers: str) -> ActorSpec:
             return ActorSpec(address=address, factory=factory, parent=ids.SUPERVISOR, watchers=watchers, vital=True)
