@@ -15,14 +15,14 @@ from protocol.errors import ErrorKind
 Speaker = Literal["system", "user", "assistant"]
 
 
-class ChatMessage(Struct, frozen=True, kw_only=True):
+class ChatMessage(Struct, frozen=True, kw_only=True, gc=False):
     """One turn of a chat."""
 
     role: Speaker
     content: str
 
 
-class OutputSchema(Struct, frozen=True, kw_only=True):
+class OutputSchema(Struct, frozen=True, kw_only=True, gc=False):
     """The JSON schema a reply must follow: strict subset, encoded once (see ``protocol/wire/schema.py``)."""
 
     name: str
@@ -35,7 +35,7 @@ OutputMode = Literal["json_schema", "json_object", "text"]
 OUTPUT_LADDER: tuple[OutputMode, ...] = ("json_schema", "json_object", "text")
 
 
-class ChatRequest(Struct, frozen=True, kw_only=True):
+class ChatRequest(Struct, frozen=True, kw_only=True, gc=False):
     """One model call. ``temperature`` is sent only when set; ``max_tokens`` counts output tokens."""
 
     model: str
@@ -48,7 +48,7 @@ class ChatRequest(Struct, frozen=True, kw_only=True):
     output: OutputMode = "text"
 
 
-class Occasion(Struct, frozen=True, kw_only=True):
+class Occasion(Struct, frozen=True, kw_only=True, gc=False):
     """What a call is for, where its model is to be chosen.
 
     ``task`` is the task whose agent calls, ``complexity`` (0..1) that of what is to be done, None: to be read from the
@@ -68,7 +68,7 @@ class Occasion(Struct, frozen=True, kw_only=True):
     checked: bool = False
 
 
-class Usage(Struct, frozen=True, kw_only=True):
+class Usage(Struct, frozen=True, kw_only=True, gc=False):
     """Tokens of one or many calls.
 
     ``cached_tokens`` (read from a cache) and ``written_tokens`` (written to one) are part of ``input_tokens``, and
@@ -94,7 +94,7 @@ class Usage(Struct, frozen=True, kw_only=True):
         )
 
 
-class ChatReply(Struct, frozen=True, kw_only=True, tag=True):
+class ChatReply(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A model's answer.
 
     ``finish_reason`` is normalised: ``stop``, ``length``, ``tool_calls``, ``content_filter``, ``other``.
@@ -109,7 +109,7 @@ class ChatReply(Struct, frozen=True, kw_only=True, tag=True):
     request_id: str | None = None
 
 
-class CallFailure(Struct, frozen=True, kw_only=True, tag=True):
+class CallFailure(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A call that failed: what kind, in the provider's words (no secret in them), and what the provider asks for.
 
     ``retry_after`` is in seconds; ``should_retry`` is the provider's own word (``x-should-retry``) and overrides the

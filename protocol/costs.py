@@ -17,7 +17,7 @@ NO_ROUND = "none"
 """What stands for a round where there is none: plans, and roles that know no rounds."""
 
 
-class Sums(Struct, frozen=True, kw_only=True):
+class Sums(Struct, frozen=True, kw_only=True, gc=False):
     """What some calls took. ``calls`` counts HTTP calls, ``served`` answers that took no call of their own.
 
     ``routing`` is how much more the same tokens would have cost at the strongest model, where the model was chosen;
@@ -54,7 +54,7 @@ class Place(NamedTuple):
     round: int | None = None
 
 
-class Line(Struct, frozen=True, kw_only=True):
+class Line(Struct, frozen=True, kw_only=True, gc=False):
     """What the calls of one role to one model took in one round."""
 
     role: str
@@ -68,7 +68,7 @@ class Line(Struct, frozen=True, kw_only=True):
         return Place(self.role, self.model, self.round)
 
 
-class Costs(Struct, frozen=True, kw_only=True):
+class Costs(Struct, frozen=True, kw_only=True, gc=False):
     """What a run, or many, took: in all, and by role, by model's key and by round (``"0"`` is the first drafts').
 
     ``planning`` is what plans that were skipped are estimated to have saved: the call of the planner alone. A run that

@@ -56,7 +56,7 @@ class AgentMessage(Struct, frozen=True, kw_only=True, tag=True):
         return msgspec.json.decode(self.data, type=type_)
 
 
-class TaskResult(Struct, frozen=True, kw_only=True, tag=True):
+class TaskResult(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The answer to one task, success or failure, with what it cost.
 
     ``execution_time_ms`` is the HTTP time of all attempts, also on failure; ``queue_time_ms`` the time spent waiting

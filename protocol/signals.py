@@ -83,7 +83,7 @@ class CancelRequested(Struct, frozen=True, kw_only=True, tag=True):
     reason: str = "cancelled"
 
 
-class ChatResult(Struct, frozen=True, kw_only=True, tag=True):
+class ChatResult(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """How a model call ended after all its attempts: exactly one of *reply* and *failure* is set.
 
     ``execution_time_ms`` sums the HTTP time of all attempts, ``queue_time_ms`` what was spent waiting for grants and
@@ -111,7 +111,7 @@ Payload = TaskResult | ChatResult | Returned | Elapsed | CancelRequested
 """What an awaited step can be answered with."""
 
 
-class Answer(Struct, frozen=True, kw_only=True, tag=True):
+class Answer(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The answer to step *step* for the actor at *to*; recorded before it is delivered.
 
     ``kind`` and ``fingerprint`` say what was asked, so that a resumed run can compare. ``at`` is in seconds since the
@@ -204,7 +204,7 @@ class WhoHolds(Struct, frozen=True, kw_only=True, tag=True):
     reply_to: str
 
 
-class Progress(Struct, frozen=True, kw_only=True, tag=True):
+class Progress(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """One thing that happened in a run, for whoever watches: a dotted event name and its facts."""
 
     run: str
@@ -213,7 +213,7 @@ class Progress(Struct, frozen=True, kw_only=True, tag=True):
     facts: dict[str, Any] = {}
 
 
-class TaskSettled(Struct, frozen=True, kw_only=True, tag=True):
+class TaskSettled(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """An agent has answered one task: its load goes down by one."""
 
     agent: str
@@ -273,7 +273,7 @@ class Acquire(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     reply_to: str
 
 
-class Granted(Struct, frozen=True, kw_only=True, tag=True):
+class Granted(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """The lease is held until it is settled. ``epoch`` is the domain's throttle epoch at the grant."""
 
     lease: str
@@ -290,7 +290,7 @@ class Refused(Struct, frozen=True, kw_only=True, tag=True):
     retry_after: float | None = None
 
 
-class Settle(Struct, frozen=True, kw_only=True, tag=True):
+class Settle(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Give the lease back, exactly once, with what was really used.
 
     ``retry_after`` in seconds, as the provider said; ``headers`` are its rate-limit headers, with its ``date``.
@@ -334,7 +334,7 @@ class Allow(Struct, frozen=True, kw_only=True, tag=True):
 # --- gateway and callers ----------------------------------------------------------------------------------------------
 
 
-class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
+class ChatCall(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """A model call that an agent awaits as step *step*; answered by an :class:`Answer` with a :class:`ChatResult`.
 
     ``model`` is a key of the configuration, or ``auto``. ``timeout`` is seconds per attempt, ``deadline`` monotonic
@@ -362,7 +362,7 @@ class ChatCall(Struct, frozen=True, kw_only=True, tag=True):
     cache_seconds: float = 0.0
 
 
-class Graded(Struct, frozen=True, kw_only=True, tag=True):
+class Graded(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """What became of the work of *task*: a verdict, or with *fact* what tests and the like say.
 
     A call that failed on its way is never graded: it says nothing about its model.
@@ -373,7 +373,7 @@ class Graded(Struct, frozen=True, kw_only=True, tag=True):
     fact: bool = False
 
 
-class Perform(Struct, frozen=True, kw_only=True, tag=True):
+class Perform(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """Make this one HTTP call now. ``call`` is the lease id; ``timeout`` the total seconds of the attempt."""
 
     call: str
@@ -382,7 +382,7 @@ class Perform(Struct, frozen=True, kw_only=True, tag=True):
     reply_to: str
 
 
-class Performed(Struct, frozen=True, kw_only=True, tag=True):
+class Performed(Struct, frozen=True, kw_only=True, tag=True, gc=False):
     """One HTTP call is over. ``elapsed_ms`` is its wall time; ``headers`` as in :class:`Settle`, in lower case."""
 
     call: str

@@ -221,9 +221,9 @@ def _said_amount(message: str, at: int, unit: str | None) -> float | None:
 
 
 def _named_windows(headers: Mapping[str, str], now: float, requests_period: float) -> Iterator[Counted]:
-    for resource, names, period in _FAMILIES:
-        if any(name in headers for name in names):
-            yield from _read_window(headers, resource, names, now, requests_period if period is None else period)
+    for family in sorted({_FAMILY_OF[name] for name in headers if name in _FAMILY_OF}):
+        resource, names, period = _FAMILIES[family]
+        yield from _read_window(headers, resource, names, now, requests_period if period is None else period)
 
 
 def _read_window(
@@ -252,6 +252,7 @@ def _families() -> Iterator[tuple[str, tuple[str, ...], float | None]]:
 
 
 _FAMILIES = tuple(_families())
+_FAMILY_OF = {name: index for index, (_, names, _) in enumerate(_FAMILIES) for name in names}
 _PLAIN = _names("x-ratelimit-{}")
 
 

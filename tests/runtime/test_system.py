@@ -371,3 +371,12 @@ def test_a_run_that_waits_is_told_what_it_waits_for():
     facts = {name: event.facts[name] for name in ("domain", "waits_for", "budget_usd", "blocked_s")}
     assert facts == {"domain": "main", "waits_for": "requests_per_minute", "budget_usd": None, "blocked_s": 0.0}
     assert event.facts["classes"] == {"high": 0, "normal": event.facts["waiting"], "low": 0}
+
+
+@pytest.mark.parametrize("watched", [True, False])
+def test_the_stages_of_calls_are_events_only_where_they_are_watched(server, watched):
+    with ActorSystem(Config.parse(config(server.url).encode(), "the test"), watch_calls=watched) as system:
+        events = {event.event for event in system.submit(TASK).events()}
+    assert ({"call.queued", "call.sent", "call.ended"} <= events) == watched
+    assert any(event.startswith("call.") for event in events) == watched
+    assert "plan.made" in events
