@@ -197,6 +197,7 @@ def _add_run(commands: argparse._SubParsersAction[_Parser]) -> None:
     add("--out", metavar="DIR", help="write each output and result into DIR")
     add("--events", metavar="F", help="write events to F as JSON lines")
     add("--quiet", action="store_true", help="no progress and no summary")
+    add("--to", metavar="ROLE", help="straight to an agent of this role, without the team")
     add("--priority", metavar="P", choices=["high", "normal", "low"], help="high, normal or low")
     add("--flow", metavar="NAME", help="tenant whose share it takes; else one of its own")
     add("--max-cost", type=_dollars, metavar="USD", help="hard budget of each workflow")

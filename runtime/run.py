@@ -124,6 +124,7 @@ class Batch:
             handle = system.submit(
                 task.task,
                 correlation_id=id_,
+                to=task.to,
                 priority=task.priority or "normal",
                 flow=task.flow or "",
                 timeout=task.timeout,

@@ -26,7 +26,7 @@ MOST_FILE = 256_000_000
 """The longest file of tasks that is taken, in bytes."""
 MOST_SECONDS = 1e7
 """The longest timeout of a run."""
-OPTIONAL = ("priority", "flow", "timeout", "max_cost")
+OPTIONAL = ("to", "priority", "flow", "timeout", "max_cost")
 """What a line of tasks may say for itself, and the options say for all others."""
 
 
@@ -35,6 +35,7 @@ class TaskLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     task: str
     id: str | None = None
+    to: str | None = None
     priority: str | None = None
     flow: str | None = None
     timeout: float | None = None

@@ -40,7 +40,7 @@ def record() -> None:
     began = time.time()
     config, server = team()
     events: list[Progress] = []
-    with server, ActorSystem(config()) as system:
+    with server, ActorSystem(config(), watch_calls=True) as system:
         handle = system.submit(TASK, correlation_id="task_001")
         ended: Channel[object] = Channel()
         handle.subscribe(lambda event: events.append(event) if isinstance(event, Progress) else ended.put(event))

@@ -318,3 +318,19 @@ def test_a_subtask_whose_coder_fails_for_good_leaves_the_other_drafts_in_the_res
     assert (failed["agent"].partition("/")[0], failed["error_kind"]) == ("coder", "bad_request")
     assert result["output"].count("## ") == 2
     assert "Handle errors" in done.one_line
+
+
+def test_a_task_goes_straight_to_a_role_without_the_team(tmp_path):
+    with FakeServer(Script()) as server:
+        done = run(tmp_path, server.url, "--to", "coder", "--json", "Write a parser")
+    (result,) = done.documents
+    assert (done.code, result["summary"]["llm_calls"]) == (0, 1)
+    assert [task["agent"] for task in result["results"]] == ["coder/0"]
+
+
+def test_each_task_of_a_file_may_name_its_role(tmp_path):
+    tasks = '{"task": "Write a parser", "to": "coder"}\n{"task": "Write a parser", "to": "nobody"}\n'
+    with FakeServer(Script()) as server:
+        done = run(tmp_path, server.url, "--tasks", "-", "--json", stdin=tasks)
+    assert done.code == 1
+    assert sorted(str(document.get("error_kind")) for document in done.documents[:2]) == ["None", "no_such_role"]
