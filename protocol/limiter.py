@@ -370,8 +370,8 @@ class Limiter:
         if verdict is Verdict.NEVER_IN_RUN:
             account, whose = self._budget.account(run) or account, f"the run {run}"
         return (
-            f"the budget of {whose} is used up: {_usd(account.spent)} of {_usd(account.limit or 0)} are spent, "
-            f"and this call may cost {_usd(request.amount.nano_usd or 0)}"
+            f"the budget of {whose} does not cover this call: {_usd(account.spent)} of {_usd(account.limit or 0)} "
+            f"are spent, and it may cost {_usd(request.amount.nano_usd or 0)}"
         )
 
 

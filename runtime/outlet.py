@@ -46,6 +46,7 @@ class Outlet:
         self._quiet: bool = options.quiet
         self._several = several
         self._tally = Tally()
+        self._tasks: dict[str, str] = {}  # of the runs that go on
         self._began = time.time()
         self._time = time_spent.TimeSpent(self._began)
         self._lines: ProgressLines | None = None
@@ -73,6 +74,7 @@ class Outlet:
 
     def opened(self, run: str, task: str) -> None:
         """Hear of a run that begins."""
+        self._tasks[run] = task
         if self._view is not None:
             self._view.on_opened(run, task)
 
@@ -97,7 +99,7 @@ class Outlet:
         if self._view is not None:
             self._view.on_ended(result)
         spent = self._time.on_ended(result.correlation_id, result.summary.wall_ms)
-        document = encode(result, spent)
+        document = encode(result, spent, self._tasks.pop(result.correlation_id, ""))
         if self._out is not None:
             with self._named("the --out folder"):
                 self._write_files(self._out, result, document)
@@ -155,15 +157,15 @@ class Outlet:
                 file.close()
 
 
-def encode(result: WorkflowResult, spent: dict[str, float]) -> str:
-    """Return *result* as one line of JSON, with what its wall time was *spent* on."""
-    document = msgspec.to_builtins(result)
+def encode(result: WorkflowResult, spent: dict[str, float], task: str) -> str:
+    """Return the *result* of *task* as one line of JSON, with what its wall time was *spent* on."""
+    document = {"task": task, **msgspec.to_builtins(result)}
     document["time"] = spent
     document.pop("type", None)
     document["costs"] = costs_document(result.costs)
-    for task in document["results"]:
-        task.pop("type", None)
-        task.pop("costs")  # they are in the sums
+    for each in document["results"]:
+        each.pop("type", None)
+        each.pop("costs")  # they are in the sums
     return one_line(document)
 
 

@@ -60,7 +60,7 @@ def total(results: Iterable[WorkflowResult], wall_ms: float) -> Totals:
         retries=add("retries"),
         input_tokens=add("input_tokens"),
         output_tokens=add("output_tokens"),
-        cost_usd=sum(known) if len(known) == len(costs) else None,
+        cost_usd=round(sum(known), 9) if len(known) == len(costs) else None,
         wall_ms=round(wall_ms, 3),
         llm_ms=round(sum(result.summary.llm_ms for result in kept), 3),
         workflows=len(kept),

@@ -473,7 +473,7 @@ def test_a_call_that_no_money_is_left_for_is_refused_with_the_figures():
     (reply,) = limiter_.on_acquire(ask("run/0#1", nano=500_001), 0.0)
     assert (reply.message.kind, reply.message.retry_after) == (ErrorKind.BUDGET, None)
     assert reply.message.reason == (
-        "the budget of the system is used up: $0.001500 of $0.002000 are spent, and this call may cost $0.000500"
+        "the budget of the system does not cover this call: $0.001500 of $0.002000 are spent, and it may cost $0.000500"
     )
 
 
@@ -481,7 +481,7 @@ def test_a_run_has_a_budget_of_its_own():
     limiter_ = limiter()
     limiter_.on_allow(Allow(run="a", nano_usd=1000), 0.0)
     (reply,) = limiter_.on_acquire(ask("a/0#1", nano=1001), 0.0)
-    assert reply.message.reason.startswith("the budget of the run a is used up")
+    assert reply.message.reason.startswith("the budget of the run a does not cover this call")
     assert granted(limiter_.on_acquire(ask("b/0#1", nano=1001), 0.0)) == ["b/0#1"]
 
 

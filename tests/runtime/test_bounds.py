@@ -37,8 +37,8 @@ def test_a_run_without_money_for_its_first_call_sends_nothing_and_says_why(tmp_p
         requests = server.stats().requests
     (result,) = done.documents
     assert (done.code, result["success"], result["error_kind"], requests) == (1, False, "budget", 0)
-    assert "the budget of the run poor is used up: $0.000000 of $0.100000 are spent" in done.one_line
-    assert "this call may cost $0.200000" in done.one_line
+    assert "the budget of the run poor does not cover this call: $0.000000 of $0.100000 are spent" in done.one_line
+    assert "it may cost $0.200000" in done.one_line
 
 
 def test_a_run_ends_with_what_it_has_when_its_budget_is_used_up(tmp_path):

@@ -19,7 +19,8 @@ from tests.runtime.command import NOWHERE, config, environment, troupe
 pytestmark = pytest.mark.slow
 TASK = "Implement an async HTTP client with retries"
 RESULT = {
-    "correlation_id", "success", "output", "error", "error_kind", "results", "accepted", "summary", "costs", "time",
+    "task", "correlation_id", "success", "output", "error", "error_kind", "results", "accepted", "summary", "costs",
+    "time",
 }  # fmt: skip
 SUMMARY = {
     "total_tasks", "successful", "failed", "llm_calls", "retries", "input_tokens", "output_tokens", "cost_usd",
