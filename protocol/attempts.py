@@ -66,6 +66,7 @@ class Attempts:
         providers: Mapping[str, ProviderInfo],
         backoff: Backoff,
         estimate: Estimate,
+        exact: Mapping[str, Estimate] | None = None,
         purse: Purse | None = None,
         address: str = ids.GATEWAY,
     ) -> None:
@@ -73,6 +74,7 @@ class Attempts:
         self._providers = providers
         self._backoff = backoff
         self._estimate = estimate
+        self._exact = {} if exact is None else exact
         self._address = address
         self._purse = Purse() if purse is None else purse
         self._sharing = Sharing()
@@ -84,6 +86,10 @@ class Attempts:
         self._calls: dict[str, Call] = {}
         self._flights: dict[str, Flight] = {}
 
+    def _counted(self, model: ModelInfo) -> Estimate:
+        """Return what counts the tokens of *model*: its own tokeniser where it is known, else the common estimate."""
+        return self._exact.get(model.key, self._estimate)
+
     # --- from stage to stage
 
     def _acquire(self, state: Call, now: float) -> list[Effect]:
@@ -94,7 +100,9 @@ class Attempts:
         if state.dialect is not dialect:
             state.dialect, state.request = dialect, render(state.call, state.model.name, dialect)
             weighed = self._providers[state.model.provider].weighed
-            state.amount = calls.expected(state, self._estimate, self._calibration) if weighed else calls.UNWEIGHED
+            state.amount = (
+                calls.expected(state, self._counted(state.model), self._calibration) if weighed else calls.UNWEIGHED
+            )
         state.stage, state.since = "waiting", now
         return [self._ask(state)]
 
@@ -182,7 +190,7 @@ class Attempts:
         lease, state = flight.acquire.lease, flight.call
         del self._flights[lease]
         outcome = retry.outcome_of(result)
-        usage = calls.used(flight, result, outcome, self._estimate)
+        usage = calls.used(flight, result, outcome, self._counted(flight.model))
         headers = {} if performed is None else performed.headers
         settle = calls.settlement(flight, result, outcome, usage, headers)
         effects: list[Effect] = [TellLimiter(settle)]
@@ -297,7 +305,7 @@ class Attempts:
                 flight = self._flights[state.acquire.lease]
                 flight.call = None
                 state.execution_ms += (now - flight.started) * 1000.0
-                state.usage += calls.spent(flight, self._estimate)
+                state.usage += calls.spent(flight, self._counted(flight.model))
                 return [] if flight.aborted else self._abort(flight)
             case "parked":
                 state.circuit.leave(state.call.step)

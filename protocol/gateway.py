@@ -38,7 +38,8 @@ __all__ = ["GRACE", "Gateway"]
 class Gateway(Attempts):
     """Owns every model call. The model ``auto`` is chosen among *models*, by what *router* has learnt.
 
-    *estimate* counts the input tokens of messages. *now* is monotonic seconds, *roll* a die in [0, 1) everywhere.
+    *estimate* counts the input tokens of messages, *exact* those of models whose tokeniser is known, by key.
+    *now* is monotonic seconds, *roll* a die in [0, 1) everywhere.
     *purse* and *router* may be an earlier instance's.
     """
 
@@ -49,12 +50,19 @@ class Gateway(Attempts):
         providers: Mapping[str, ProviderInfo],
         backoff: Backoff,
         estimate: Estimate,
+        exact: Mapping[str, Estimate] | None = None,
         router: Router | None = None,
         purse: Purse | None = None,
         address: str = ids.GATEWAY,
     ) -> None:
         super().__init__(
-            models=models, providers=providers, backoff=backoff, estimate=estimate, purse=purse, address=address
+            models=models,
+            providers=providers,
+            backoff=backoff,
+            estimate=estimate,
+            exact=exact,
+            purse=purse,
+            address=address,
         )
         self._ladder = Ladder(models, router)
 

@@ -40,11 +40,13 @@ from runtime.line import ProviderLine
 from runtime.logs import get_logger, keep_out
 from runtime.own_class import load
 from runtime.prices import prices
+from runtime.tokenizers import tokenizers
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from actors.caller import Line
+    from protocol.calls import Estimate
     from protocol.policies.routing import Router
     from protocol.signals import StartRun
     from protocol.wire.profiles import Profile
@@ -260,6 +262,7 @@ class Models:
     def __init__(self, config: Config) -> None:
         self._config = config
         self._prices = prices(config)
+        self._tokenizers: Mapping[str, Estimate] = {}
         self._keys: dict[str, Secret | None] = {}
         self._urls: dict[str, str] = {}
         self._lines: dict[str, Line] = {}
@@ -283,6 +286,8 @@ class Models:
             self._keys[name] = key
             self._urls[name] = self._embedded_url() if provider.kind == "embedded" else provider.base_url or ""
             ProviderLine(self._urls[name], key, self._profile(name)).close()
+        weighed = {name for name, provider in self._providers().items() if provider.weighed}
+        self._tokenizers = tokenizers({k: m.name for k, m in self._config.model.items() if m.provider in weighed})
 
     def _embedded_url(self) -> str:
         from runtime.embedded import EmbeddedModel  # noqa: PLC0415 (only where it is used)
@@ -320,6 +325,7 @@ class Models:
             providers=self._providers(),
             backoff=Backoff(base=retry.base, factor=retry.factor, cap=retry.cap),
             estimate=estimate_messages,
+            exact=self._tokenizers,
         )
         return Gateway(decide, self._caller_spec, self._lines, observer=observer)
 

@@ -50,13 +50,14 @@ CALLER = "caller/main/0"
 HI = (ChatMessage(role="user", content="hello"),)
 
 
-def gateway(*, callers=2, models=(STRONG, FREE), weighed=True):
+def gateway(*, callers=2, models=(STRONG, FREE), weighed=True, exact=None):
     main = ProviderInfo(key="main", domain="main", domains={"free": "main/free"}, callers=callers, weighed=weighed)
     return Gateway(
         models={model.key: model for model in models},
         providers={"main": main},
         backoff=Backoff(base=1.0, factor=2.0, cap=30.0),
         estimate=lambda messages: sum(len(message.content) for message in messages),
+        exact=exact,
     )
 
 
@@ -235,6 +236,13 @@ def test_an_unknown_price_is_no_price():
     flying(machine, chat(model="free"))
     effects = machine.on_performed(done("run/0#1"), 1.0, 0.0)
     assert (result_of(effects).cost, told(effects)[0].nano_usd) == (None, 0)
+
+
+def test_a_model_whose_tokeniser_is_known_reserves_what_that_counts():
+    machine = gateway(exact={"strong": lambda _: 7})
+    (ask,) = machine.on_call(chat(), 0.0)
+    (other,) = machine.on_call(chat(model="free", step="run/1"), 0.0)
+    assert ask.message.amount.input_tokens == 7 != other.message.amount.input_tokens
 
 
 def test_a_call_without_maximum_reserves_a_usual_answer():
