@@ -129,6 +129,10 @@ def report(config: Config) -> Iterator[str]:
             rates = (known[name][0].input, known[name][0].output)
             price = "/".join(f"{rate / NANO_PER_TOKEN:g}" for rate in rates) + f" USD per million tokens{source}"
         yield f"model {name}: {model.name} at {model.provider}, tier {model.tier}, {price}"
+    for name, limits in config.limits.items():
+        said = ((field, getattr(limits, field)) for field in limits.__struct_fields__)
+        told = ", ".join(f"{field} {value:g}" for field, value in said if value is not None)
+        yield f"limits {name}: {told}"
     if config.budget.usd is not None:
         yield f"budget: {config.budget.usd:g} USD in all"
     routing = config.routing

@@ -183,6 +183,10 @@ FAMILIES: Final[dict[str, Entry]] = {
         "A task or a line of `--tasks` cannot be read or run; the line says which and why.",
         "A line is a text, or a JSON object `{task, id?, priority?, flow?, timeout?, max_cost?}`.",
     ),
+    "script": Entry(
+        "The file that tells the scripted server how to behave cannot be read, or holds a key it does not know.",
+        "`docs/providers.md` shows a whole one; the line names the keys that there are.",
+    ),
     "output": Entry(
         "A file, folder or standard output cannot be written.",
         "Look at the path, the rights and the room on the disk; results that were printed are not lost.",

@@ -105,6 +105,7 @@ def load(path: Path) -> Script:
     try:
         return decode(path.read_bytes(), type=Script)
     except OSError as error:
-        raise ConfigError(f"{path}: cannot read the script: {error.strerror}") from error
+        raise ConfigError(f"{path}: cannot read the script: {error.strerror}", page="script") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not a script: {error}") from error
+        known = ", ".join(Script.__struct_fields__)
+        raise ConfigError(f"{path}: not a script: {error}; its keys are {known}", page="script") from error
