@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
+from inspect import cleandoc
 from typing import Any
 
 import msgspec
@@ -106,6 +107,8 @@ def _strict(node: dict[str, Any], type_: object) -> dict[str, Any]:
     if "properties" in strict:
         strict["required"] = list(strict["properties"])
         strict["additionalProperties"] = False
+    if "description" in strict:  # Python 3.13 takes the indent out of docstrings, and a prompt is the same everywhere
+        strict["description"] = cleandoc(strict["description"])
     if not _anchored(strict.get("pattern", "^$")):
         del strict["pattern"]
     return strict

@@ -148,3 +148,19 @@ def test_a_tightened_list_that_may_not_be_empty_gets_a_few_items_at_least(fewest
     assert plan["properties"]["subtasks"]["minItems"] == expected
     review = msgspec.json.decode(tightened(strict_schema(Review).schema, fewest, most, 80))
     assert "minItems" not in review["properties"]["issues"]
+
+
+class Told(Struct):
+    """What the model is told of it.
+
+    The second paragraph stands in the schema as it would in text.
+    """
+
+    word: str
+
+
+def test_a_docstring_is_the_same_text_in_every_version_of_python():
+    description = document(Told)["description"]
+    assert (
+        description == "What the model is told of it.\n\nThe second paragraph stands in the schema as it would in text."
+    )
