@@ -268,7 +268,7 @@ def test_200_tasks_with_64_in_flight_never_mix_their_nonces(tmp_path):
         f"t{n}": {f"nonce-{a:04X}", f"nonce-{b:04X}"} for n, (a, b) in enumerate(zip(*[iter(numbers)] * 2, strict=True))
     }
     tasks = "\n".join(json.dumps({"id": id_, "task": f"Say {' and '.join(sorted(own))}"}) for id_, own in pairs.items())
-    limits = "[limits.main]\nconcurrency = 64\n[team]\nplan = 'never'\nmax_parallel = 64"
+    limits = "[limits.main]\nconcurrency = 64\nstart_per_minute = 1e7\n[team]\nplan = 'never'\nmax_parallel = 64"
     with FakeServer(Script(nonce=True, latency=(0.0, 0.1), reject_first_reviews=0.3, record=True)) as server:
         (tmp_path / "t.toml").write_text(config(server.url, limits))
         done = troupe(tmp_path, "run", "--config", "t.toml", "--tasks", "-", "--json", "--quiet", stdin=tasks)
