@@ -66,6 +66,12 @@ def items(request: str) -> int:
     return len(_ITEM.findall(request))
 
 
+def parts(request: str) -> int:
+    """Count what *request* enumerates: the items of a list, or what stands between commas and ands."""
+    listed = items(request)
+    return listed if listed >= 2 else len(_BETWEEN.findall(request)) + 1 if request else 0
+
+
 def _without_material(text: str) -> str:
     """Return the first paragraph alone, when it asks for a small thing to be done with all that follows."""
     first, _, rest = text.partition("\n\n")
@@ -89,7 +95,7 @@ def _sentences(text: str) -> list[str]:
 
 def is_small(sentence: str) -> bool:
     """Tell whether *sentence* asks for one small deed, or a question."""
-    said = sentence[_FILLED.match(sentence).end() :]  # type: ignore[union-attr]  # it matches nothing at least
+    said = _FILLED.sub("", sentence)
     words = _WORD.findall(said.lower())[:30]
     if not words or len(_BETWEEN.findall(said)) >= MANY or _becomes(words):
         return False
@@ -101,7 +107,7 @@ def is_small(sentence: str) -> bool:
 
 def _is_large(sentence: str) -> bool:
     """Tell whether *sentence* asks for something to be built."""
-    said = sentence[_FILLED.match(sentence).end() :]  # type: ignore[union-attr]
+    said = _FILLED.sub("", sentence)
     words = _WORD.findall(said.lower())[:12]
     marks = [marks_of(word) for word in words]
     if not marks:
@@ -134,7 +140,7 @@ def _becomes(words: list[str]) -> bool:
 
 
 _FILLED: Final = re.compile(
-    r"(?:(?:and|so|anyway|also|now|just|only|then|please|kindly|simply|can you|could you|would you|i need you to"
+    r"\A(?:(?:and|so|anyway|also|now|just|only|then|please|kindly|simply|can you|could you|would you|i need you to"
     r"|we need to|i just need|bitte|einfach|nur|also|dann|kannst du|könntest du|können sie|könnten sie)\b[\s,]*)*",
     re.IGNORECASE,
 )

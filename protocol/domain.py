@@ -108,13 +108,18 @@ class Domain:
 
     # --- all or nothing
 
+    @property
+    def full(self) -> bool:
+        """Whether as many calls are in flight as may be; only a settlement makes room."""
+        return self.in_flight >= self.pace.concurrency
+
     def fits(self, costs: Costs) -> bool:
         """Tell whether waiting for *costs* can ever end."""
         return all(meter.can_ever_fit(costs[index]) for index, meter in self.meters)
 
     def wait(self, costs: Costs, now: float) -> float:
         """Return the seconds until *costs* could be taken together; infinity when only a settlement can tell."""
-        if self.in_flight >= self.pace.concurrency:
+        if self.full:
             return inf
         wait = self.pace.wait(costs, now)
         for index, meter in self.meters:
@@ -123,7 +128,7 @@ class Domain:
 
     def obstacle(self, costs: Costs, now: float) -> str:
         """Return the name of what a call with *costs* waits for longest."""
-        if self.in_flight >= self.pace.concurrency:
+        if self.full:
             return "concurrency"
         waits = {"blocked": self.blocked_until - now}
         charged = self.pace.charged(costs)
@@ -271,9 +276,8 @@ Effect = Reply | Wake | Ignored | LeaseExpired | Learnt
 
 
 class Lease(NamedTuple):
-    """A lease that is held: in which domain, by whom, and what was taken for it."""
+    """A lease that is held: in which domain, and by whom; the costs of *waiter* were taken for it."""
 
     domain: Domain
     waiter: Waiter
-    costs: Costs
     ticket: Ticket

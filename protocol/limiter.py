@@ -113,7 +113,7 @@ class Limiter:
         lease = self._leases.pop(settle.lease, None)
         if lease is None:
             return self._settle_unknown(settle.lease, now, booked=booked)
-        domain, real = lease.domain, real_costs(lease.costs, settle)
+        domain, real = lease.domain, real_costs(lease.waiter.costs, settle)
         domain.learn(lease.ticket, settle, now, roll)
         self._take_back(lease, real, now)
         lessons = [Learnt(domain.name, limit) for limit in domain.pace.lessons()]
@@ -143,7 +143,7 @@ class Limiter:
                 domain.line.remove(request.lease, now)
                 waiter = Waiter(request, now)
                 domain.line.adopt(waiter)
-                self._hold(Lease(domain, waiter, waiter.costs, domain.adopt(waiter.costs, now)))
+                self._hold(Lease(domain, waiter, domain.adopt(waiter.costs, now)))
         self._heard_of(reaffirm.holder)
         if not self._awaited:
             self._recovered_at = min(self._recovered_at, now)
@@ -250,14 +250,13 @@ class Limiter:
             request = waiter.request
             verdict = self._budget.judge(waiter.run, request.amount.nano_usd)
             if verdict is Verdict.FITS:
-                costs = waiter.costs
-                wait = max(domain.wait(costs, now), self._recovered_at - now)
+                wait = max(domain.wait(waiter.costs, now), self._recovered_at - now)
                 if wait > 0.0:
                     return wait
                 line.pop(turn, now)
-                effects.append(self._grant(Lease(domain, waiter, costs, domain.take(costs, now))))
-                if domain.in_flight >= domain.pace.concurrency:
-                    return inf  # only a settlement makes room; who is next is looked at then
+                effects.append(self._grant(Lease(domain, waiter, domain.take(waiter.costs, now))))
+                if domain.full:
+                    return inf  # who is next is looked at when there is room
             elif verdict is Verdict.LATER_IN_RUN:
                 line.step_aside(waiter)
             elif verdict is Verdict.LATER:
@@ -330,15 +329,15 @@ class Limiter:
     def _lose(self, lease: Lease, now: float) -> None:
         """Take back, as spent, what nobody will ever settle."""
         lease.domain.pace.on_gone(lease.ticket, now)
-        self._take_back(lease, lease.costs, now)
+        self._take_back(lease, lease.waiter.costs, now)
 
     @staticmethod
     def _take_back(lease: Lease, real: Costs, now: float) -> None:
         domain = lease.domain
         domain.in_flight -= 1
         domain.expiries.discard(lease.waiter.key)
-        domain.correct(lease.costs, real, now)
-        domain.line.settle(lease.waiter, share(real) - share(lease.costs))
+        domain.correct(lease.waiter.costs, real, now)
+        domain.line.settle(lease.waiter, share(real) - lease.waiter.cost)
 
     def _settle_unknown(self, lease: str, now: float, *, booked: bool) -> list[Effect]:
         """A lease of an earlier life may be settled while its repeated request waits: then nobody waits any more."""

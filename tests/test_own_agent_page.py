@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 
 from tests.pages import commands, page, shown, written
-from tests.runtime.command import ROOT, environment
+from tests.runtime.command import ROOT, printed
 
 PAGE = page("own-agent.md")
 FILES = shown(PAGE)
@@ -33,17 +30,7 @@ def ran(home, *command: str) -> str:
     """Return what a command of the page prints where only its two files are."""
     for path, text in FILES.items():
         (home / path.rpartition("/")[2]).write_text(text, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", *command],
-        cwd=home,
-        env=environment(home, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, ""), done
-    return done.stdout
+    return printed(home, *command)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
-from protocol.asked import asked, is_question, is_small, items
+from protocol.asked import asked, is_question, is_small, parts
 from protocol.words import marks_of
 
 if TYPE_CHECKING:
@@ -86,7 +86,6 @@ _SET_UP: Final = re.compile(
 _ONE_MORE: Final = re.compile(
     r"\A(?:fix (?:the|a|this)|review this|add (?:a|an|one|type)|füge? .{1,60}\b(?:ein|hinzu))\b", re.IGNORECASE
 )
-_BETWEEN: Final = re.compile(r"[,;]|\b(?:and|und|sowie)\b", re.IGNORECASE)
 _WORD: Final = re.compile(r"\w+")
 _REVIEW: Final = re.compile(
     r"\s{0,9}(?:please |bitte )?(?:review|audit|critique|prüf|begutacht|bewert)\w*\b", re.IGNORECASE
@@ -142,14 +141,14 @@ def estimate(task: str, hints: Hints | None = None) -> Complexity:
 
 def _estimate(task: str, hints: Hints | None) -> Complexity:
     request = asked(task)
-    parts = _parts(request)
-    found = [*_words(request), *_phrases(request), *_shape(request, parts), *_known(hints or Hints())]
+    named = parts(request)
+    found = [*_words(request), *_phrases(request), *_shape(request, named), *_known(hints or Hints())]
     found = found or [(0.0, "no mark of its size")]
     score = START + sum(weight for weight, _ in found)
     if hints is not None and hints.stated is not None:
         score = (max(0.0, min(1.0, score)) + hints.stated) / 2
         found.append((0.0, f"the planner says {hints.stated:.1f}"))
-    return Complexity(score=max(0.0, min(1.0, score)), reasons=tuple(reason for _, reason in found), parts=parts)
+    return Complexity(score=max(0.0, min(1.0, score)), reasons=tuple(reason for _, reason in found), parts=named)
 
 
 _remembered = lru_cache(maxsize=1024)(_estimate)
@@ -251,12 +250,6 @@ def _shape(request: str, parts: int) -> Iterator[tuple[float, str]]:
     made = bool(size) or any({"make", "project"} & marks_of(word) for word in _WORD.findall(request.lower()))
     if parts >= (3 if made else FEW):
         yield min(0.3, 0.07 * parts), f"lists {parts} parts"
-
-
-def _parts(request: str) -> int:
-    """Count what the request enumerates: items of a list, or what stands between commas and ands."""
-    listed = items(request)
-    return listed if listed >= 2 else len(_BETWEEN.findall(request)) + 1 if request else 0
 
 
 def _known(hints: Hints) -> Iterator[tuple[float, str]]:

@@ -84,6 +84,13 @@ def ran(home: Path, command: list[str], stdin: str | bytes, **env: str) -> Ran:
     return Ran(done.returncode, out, err, time.monotonic() - began)
 
 
+def printed(home: Path, *arguments: str) -> str:
+    """Return what Python prints in *home*; it must end well and complain of nothing."""
+    done = ran(home, [sys.executable, *arguments], b"", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1")
+    assert (done.code, done.err) == (0, ""), done
+    return done.out
+
+
 def config(url: str, more: str = "") -> str:
     return f"""
 [provider.main]

@@ -51,12 +51,13 @@ def test_it_says_what_the_guides_configuration_means_without_its_key(tmp_path):
 @SLOW
 def test_it_shows_providers_models_and_a_table_of_the_team(tmp_path):
     own = "[roles.translator]\nmax_tokens = 9\ninstances = 2\n[budget]\nusd = 5.0"
-    text = config("https://api.example.com/v1", own)
+    text = config("https://api.example.com/v1", f"{own}\n[limits.main]\nrequests_per_minute = 90")
     done = check(tmp_path, text.replace('name = "m"\n', 'name = "m"\nprice = { input = 5.0, output = 25.0 }\n'))
     assert done.code == 0
     assert done.out.splitlines() == [
         "provider main: openai, https://api.example.com/v1, no key",
         "model m: m at main, tier 2, 5/25 USD per million tokens",
+        "limits main: requests_per_minute 90, burst 10, concurrency 64, ageing 60",
         "budget: 5 USD in all",
         "routing: auto, what is learnt is gone when the process ends",
         "team: workflow team, plan auto, 2 rounds at most",

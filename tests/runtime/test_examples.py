@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
 import sys
 
 import pytest
@@ -11,33 +10,19 @@ import pytest
 from runtime import Config
 from runtime.fake_script import Script
 from runtime.fake_server import FakeServer
-from tests.runtime.command import ROOT, config, environment, troupe
+from tests.runtime.command import ROOT, config, printed, ran, troupe
 
 pytestmark = pytest.mark.slow
 
 
-def run(home, *command: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=home,
-        env=environment(home, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    return done.stdout
-
-
 def test_the_embedding_example_runs_a_role_a_workflow_and_the_team(tmp_path):
-    out = run(tmp_path, str(ROOT / "examples" / "embed.py"))
+    out = printed(tmp_path, str(ROOT / "examples" / "embed.py"))
     assert out.count("task.finished") == 7
     assert "## " in out
 
 
 def test_the_example_of_a_team_of_your_own_survives_a_task_that_fails(tmp_path):
-    good, bad = run(tmp_path, str(ROOT / "examples" / "own_agent.py")).splitlines()
+    good, bad = printed(tmp_path, str(ROOT / "examples" / "own_agent.py")).splitlines()
     assert good.partition(" ")[0].isdigit()
     assert len(good.split(". ", 1)[1]) > 10
     assert bad.startswith("no proofreading: ")
@@ -47,28 +32,20 @@ def test_the_example_of_a_team_of_your_own_survives_a_task_that_fails(tmp_path):
 @pytest.mark.parametrize("name", ["embed", "own_agent", "asyncio_app"])
 def test_an_example_takes_a_configuration_file(tmp_path, name):
     (tmp_path / "team.toml").write_text(config("http://127.0.0.1:9/v1", "[team]\nplan = 1"), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / f"{name}.py"), "team.toml"],
-        cwd=tmp_path,
-        env=environment(tmp_path),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("protocol.errors.ConfigError: team.toml: team.plan: ")
+    done = ran(tmp_path, [sys.executable, str(ROOT / "examples" / f"{name}.py"), "team.toml"], b"")
+    assert done.code == 1
+    assert done.err.splitlines()[-1].startswith("protocol.errors.ConfigError: team.toml: team.plan: ")
 
 
 def test_the_asyncio_example_awaits_its_runs(tmp_path):
-    out = run(tmp_path, str(ROOT / "examples" / "asyncio_app.py"))
+    out = printed(tmp_path, str(ROOT / "examples" / "asyncio_app.py"))
     assert out.count("succeeded") == 2
 
 
 def test_the_examples_of_tests_pass_and_each_is_under_ten_lines(tmp_path):
     example = ROOT / "examples" / "test_my_agent.py"
     plugin = ("-p", "no:cacheprovider", "-p", "runtime.pytest_plugin")
-    out = run(tmp_path, "-m", "pytest", "-q", *plugin, "-c", "/dev/null", str(example))
+    out = printed(tmp_path, "-m", "pytest", "-q", *plugin, "-c", "/dev/null", str(example))
     assert "5 passed" in out
     functions = [f for f in ast.parse(example.read_text("utf-8")).body if isinstance(f, ast.FunctionDef)]
     assert [f.name for f in functions if f.end_lineno - f.lineno + 1 >= 10] == []

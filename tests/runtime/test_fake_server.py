@@ -489,6 +489,12 @@ def test_a_bad_script_is_refused_in_one_line_that_names_the_file(tmp_path, name,
     assert "\n" not in str(caught.value)
 
 
+def test_a_key_that_a_script_does_not_know_is_answered_with_those_that_there_are(tmp_path):
+    (tmp_path / "s.toml").write_text("[limits]\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"unknown field `limits`; its keys are latency, .*rate_limit"):
+        fake_script.load(tmp_path / "s.toml")
+
+
 def test_a_script_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="cannot read"):
         fake_script.load(tmp_path / "none.toml")

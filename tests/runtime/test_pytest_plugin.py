@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 import tomllib
 from textwrap import dedent
 
 import pytest
 
-from tests.runtime.command import ROOT, environment
+from tests.runtime import command
+from tests.runtime.command import ROOT
 
 pytestmark = pytest.mark.slow
 
@@ -33,17 +33,11 @@ def ran(home, code: str, *options: str) -> str:
     """Return what pytest printed for a file with *code*."""
     (home / "test_it.py").write_text(dedent(code), encoding="utf-8")
     options = ("-q", "-p", "no:cacheprovider", "-p", "runtime.pytest_plugin", "--strict-markers", *options)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, "test_it.py"],
-        cwd=home,
-        env=environment(home, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+    done = command.ran(
+        home, [sys.executable, "-m", "pytest", *options, "test_it.py"], b"", PYTEST_DISABLE_PLUGIN_AUTOLOAD="1"
     )
-    assert done.stderr == ""
-    return done.stdout
+    assert done.err == ""
+    return done.out
 
 
 def test_pytest_finds_it_in_the_wheel():

@@ -57,6 +57,7 @@ def test_json_is_one_document_with_the_fields_of_the_contract(whole):
     _, done, stats = whole
     (result,) = done.documents
     assert (done.code, set(result), set(result["summary"])) == (0, RESULT, SUMMARY)
+    assert result["task"] == TASK
     assert (result["correlation_id"], result["success"], result["error"]) == ("task_001", True, None)
     assert [accepted["accepted"] for accepted in result["accepted"]] == [True] * 3
     summary = result["summary"]

@@ -43,6 +43,11 @@ def test_an_unknown_price_is_never_shown_as_nothing():
     assert total([result(ONE), result(unknown)], 1.0).cost_usd is None
 
 
+def test_a_sum_of_dollars_is_that_of_its_nano_dollars():
+    tenths = [result(Summary(cost_usd=cost)) for cost in (0.1, 0.2)]
+    assert total(tenths, 1.0).cost_usd == 0.3
+
+
 def test_what_took_no_time_has_no_speed_up():
     assert not any("Speed-up" in line for line in lines(Summary()))
 
