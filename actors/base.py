@@ -17,7 +17,7 @@ from __future__ import annotations
 import traceback as tracebacks
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pykka
 from msgspec import Struct
@@ -41,7 +41,7 @@ FOREVER = 1e9
 """No timer is set further ahead than these seconds, 30 years."""
 
 
-class Timed(NamedTuple):
+class Timed(Struct, frozen=True):
     """A timer that fired: delivered unless its key was set again, or cancelled, or the actor restarted meanwhile."""
 
     key: str

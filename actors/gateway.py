@@ -120,26 +120,26 @@ class Gateway(Actor):
         """Ask the machine and do what it says."""
         now, decide = self.clock(), self._decide
         match message:
+            case Performed() if message.caller in self._others:
+                self._directory.dead_letter(self.address, "its gateway was restarted meanwhile", message)
+            case Performed():
+                self._perform(decide.on_performed(message, now, self._dice.random()))
+            case Granted():
+                self._perform(decide.on_granted(message, now))
             case ChatCall() if message.again and message.step in self._answered:
                 return  # the answer is on its way
             case ChatCall():
                 self._hold(message)
                 self._perform(decide.on_call(message, now), message)
+            case Graded():
+                self._perform(decide.on_graded(message))
+            case Refused():
+                self._perform(decide.on_refused(message, now))
             case AskAgain():
                 call = (self.actor_inbox.held or {}).get(message.step)
                 self._perform([] if call is None else decide.on_call(call, now))
-            case Graded():
-                self._perform(decide.on_graded(message))
             case Allow() | Forget():
                 decide.on_bounds(message)
-            case Granted():
-                self._perform(decide.on_granted(message, now))
-            case Refused():
-                self._perform(decide.on_refused(message, now))
-            case Performed() if message.caller in self._others:
-                self._directory.dead_letter(self.address, "its gateway was restarted meanwhile", message)
-            case Performed():
-                self._perform(decide.on_performed(message, now, self._dice.random()))
             case Free():
                 self._others.discard(message.caller)
             case Due():
@@ -167,27 +167,29 @@ class Gateway(Actor):
             self._report(effects, message)
         for effect in effects:
             match effect:
-                case AskLimiter(message=request) | TellLimiter(message=request):
-                    self.tell(ids.LIMITER, request)
-                case Dispatch(caller=caller, perform=perform):
-                    self.tell(caller, perform)
-                case AnswerStep(answer=said):
-                    self._let_go(said.step)
-                    self._answered.add(said.step)
-                    self.tell(ids.RECORDER, said)
-                case Later(key=key, seconds=seconds):
-                    self.after(seconds, Due(key=key), key=key)
-                case Unset(key=key):
-                    self.cancel_timer(key)
-                case Hire(provider=provider, number=number):
-                    self.spawn(self._caller_spec(provider, number))
-                case AbortFlight(caller=caller, call=call):
-                    self._lines[caller].abort(call)
-                case Lost(caller=caller, call=call):
-                    self._directory.dead_letter(caller, "the caller did not come back from its call", call)
-                case Dismiss(caller=caller):
-                    self._lines.pop(caller, None)
-                    self.tell(caller, Stop(reason="one caller too many"))
+                case AskLimiter() | TellLimiter():
+                    self.tell(ids.LIMITER, effect.message)
+                case Dispatch():
+                    self.tell(effect.caller, effect.perform)
+                case Later():
+                    self.after(effect.seconds, Due(key=effect.key), key=effect.key)
+                case Unset():
+                    self.cancel_timer(effect.key)
+                case AnswerStep():
+                    step = effect.answer.step
+                    self._let_go(step)
+                    self._answered.add(step)
+                    self.tell(ids.RECORDER, effect.answer)
+                case Hire():
+                    self.spawn(self._caller_spec(effect.provider, effect.number))
+                case AbortFlight():
+                    self._lines[effect.caller].abort(effect.call)
+                case Lost():
+                    words = "the caller did not come back from its call"
+                    self._directory.dead_letter(effect.caller, words, effect.call)
+                case Dismiss():
+                    self._lines.pop(effect.caller, None)
+                    self.tell(effect.caller, Stop(reason="one caller too many"))
                 case _:
                     assert_never(effect)
 

@@ -87,14 +87,14 @@ class Limiter(Actor):
         """Ask the machine and send what it says."""
         now = self.clock()
         match message:
+            case Settle():
+                self._perform(self._decide.on_settle(message, now, self._dice.random()))
             case Acquire() if self.actor_inbox.held and step_of(message) in self.actor_inbox.held:
                 self.tell(message.reply_to, Refused(lease=message.lease, kind=ErrorKind.INTERNAL, reason=POISONED))
             case Acquire():
                 self._perform(effects := self._decide.on_acquire(message, now))
                 if not (self._looking or any(isinstance(effect, Reply) for effect in effects)):
                     self._look_later()
-            case Settle():
-                self._perform(self._decide.on_settle(message, now, self._dice.random()))
             case Cancel():
                 self._perform(self._decide.on_cancel(message, now))
             case Due():
@@ -129,18 +129,19 @@ class Limiter(Actor):
     def _perform(self, effects: list[Effect]) -> None:
         for effect in effects:
             match effect:
-                case Reply(to=to, message=message):
-                    self.tell(to, message)
-                case Wake(domain=domain, after=None):
-                    self.cancel_timer(domain)
-                case Wake(domain=domain, after=float(after)):
-                    self.after(after, Due(domain=domain), key=domain)
-                case Ignored(lease=lease, reason=reason):
-                    self._directory.dead_letter(self.address, f"settlement ignored: {reason}", lease)
-                case Learnt(domain=domain, limit=limit):
-                    self._directory.tell_lesson(domain, limit)
-                case LeaseExpired(lease=lease, holder=holder):
-                    self._directory.dead_letter(self.address, f"{holder} never settled this lease", lease)
+                case Reply():
+                    self.tell(effect.to, effect.message)
+                case Wake(after=None):
+                    self.cancel_timer(effect.domain)
+                case Wake(after=float(after)):
+                    self.after(after, Due(domain=effect.domain), key=effect.domain)
+                case Ignored():
+                    self._directory.dead_letter(self.address, f"settlement ignored: {effect.reason}", effect.lease)
+                case Learnt():
+                    self._directory.tell_lesson(effect.domain, effect.limit)
+                case LeaseExpired():
+                    words = f"{effect.holder} never settled this lease"
+                    self._directory.dead_letter(self.address, words, effect.lease)
 
 
 def step_of(request: Acquire) -> str:

@@ -210,7 +210,7 @@ class TeamWorkflow(Workflow):
             output = Output(text=last.text, mark=mark(last, draft.checked[-1]), score=last.score, cost=tokens)
             advice = guard.on_output(output)
         if advice.reaction is Reaction.STOP:
-            judgement = judgement._replace(next=Next.KEEP, why=Stop.CYCLE if again else Stop.PLATEAU)
+            judgement = replace(judgement, next=Next.KEEP, why=Stop.CYCLE if again else Stop.PLATEAU)
         if last.score is not None or last.passed is not None:
             self._grade(written, good=judgement.next is Next.ACCEPT, fact=last.passed is not None)
         draft.judged(judgement)

@@ -30,6 +30,7 @@ from protocol.circuit import Circuits
 from protocol.domain import real_money
 from protocol.errors import ErrorKind
 from protocol.ladder import Picked
+from protocol.outcome import THROTTLED
 from protocol.policies import retry
 from protocol.policies.caller_pool import CallerPool
 from protocol.policies.estimate_calibration import EstimateCalibration
@@ -37,7 +38,7 @@ from protocol.policies.head_room import HeadRoom
 from protocol.policies.output_ladder import Dialect, learn, render
 from protocol.policies.purse import Purse
 from protocol.sharing import OWN, Sharing, shared
-from protocol.signals import Cancel, Outcome
+from protocol.signals import Cancel
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -211,7 +212,7 @@ class Attempts:
     def _learn(self, flight: Flight, result: Result, now: float, roll: float) -> None:
         """Tell breaker, retry budget and calibration how a flight has ended."""
         flight.circuit.on_end(flight.passed, result, now, roll, awaited=flight.call is not None)
-        if isinstance(result, CallFailure) and retry.outcome_of(result) is Outcome.THROTTLED:
+        if isinstance(result, CallFailure) and retry.outcome_of(result) is THROTTLED:
             self._head_room.on_throttled(self._domain(flight.model), now + (result.retry_after or 0.0))
         if isinstance(result, ChatReply):
             self._circuits.budget(flight.model.provider).on_success(now)

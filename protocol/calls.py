@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.chat import CallFailure, ChatMessage, ChatReply, Usage
 from protocol.errors import ErrorKind
+from protocol.outcome import AMBIGUOUS, THROTTLED
 from protocol.policies import retry
 from protocol.policies.token_estimate import bound_messages
-from protocol.signals import Acquire, Amount, Answer, Cancel, ChatResult, Outcome, Perform, Reaffirm, Settle
+from protocol.signals import Acquire, Amount, Answer, Cancel, ChatResult, Perform, Reaffirm, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from protocol.chat import ChatRequest
     from protocol.circuit import Circuit
     from protocol.models import ModelInfo
+    from protocol.outcome import Outcome
     from protocol.policies.backoff import Backoff
     from protocol.policies.caller_pool import CallerPool
     from protocol.policies.estimate_calibration import EstimateCalibration
@@ -31,19 +34,19 @@ if TYPE_CHECKING:
 # --- effects
 
 
-class AskLimiter(NamedTuple):
+class AskLimiter(Struct, frozen=True, gc=False):
     """Send *message* to the limiter; it answers with a grant or a refusal."""
 
     message: Acquire
 
 
-class TellLimiter(NamedTuple):
+class TellLimiter(Struct, frozen=True, gc=False):
     """Send *message* to the limiter."""
 
     message: Settle | Cancel | Reaffirm
 
 
-class Hire(NamedTuple):
+class Hire(Struct, frozen=True, gc=False):
     """Spawn caller *number* of *provider* at the address *caller*."""
 
     provider: str
@@ -51,47 +54,47 @@ class Hire(NamedTuple):
     caller: str
 
 
-class Dispatch(NamedTuple):
+class Dispatch(Struct, frozen=True, gc=False):
     """Send *perform* to *caller*."""
 
     caller: str
     perform: Perform
 
 
-class AbortFlight(NamedTuple):
+class AbortFlight(Struct, frozen=True, gc=False):
     """End the call *call* of *caller* from outside: it is blocked and cannot read its mail."""
 
     caller: str
     call: str
 
 
-class Lost(NamedTuple):
+class Lost(Struct, frozen=True, gc=False):
     """*caller* did not come back from *call*, not even when aborted; another may be hired in its place."""
 
     caller: str
     call: str
 
 
-class Dismiss(NamedTuple):
+class Dismiss(Struct, frozen=True, gc=False):
     """*caller* is one too many: stop it."""
 
     caller: str
 
 
-class Later(NamedTuple):
+class Later(Struct, frozen=True, gc=False):
     """Call ``on_timer(key, ...)`` after *seconds*; in place of an earlier timer with this key."""
 
     key: str
     seconds: float
 
 
-class Unset(NamedTuple):
+class Unset(Struct, frozen=True, gc=False):
     """Forget the timer *key*."""
 
     key: str
 
 
-class AnswerStep(NamedTuple):
+class AnswerStep(Struct, frozen=True, gc=False):
     """Send *answer* to the recorder."""
 
     answer: Answer
@@ -269,7 +272,7 @@ def used(flight: Flight, result: Result, outcome: Outcome, estimate: Estimate) -
             return result.usage
         said = estimate((ChatMessage(role="assistant", content=result.text),))
         return replace(spent(flight, estimate), output_tokens=said)
-    return spent(flight, estimate) if outcome is Outcome.AMBIGUOUS else None
+    return spent(flight, estimate) if outcome is AMBIGUOUS else None
 
 
 def inherited(state: Call, call: ChatCall, why: str, since: float, now: float) -> Call:
@@ -316,7 +319,7 @@ def next_try(
     None: it goes back at once into the limiter's line, which waits out the 429 that it met; that is no retry.
     """
     call, deadline = state.call, inf if state.call.deadline is None else state.call.deadline
-    if retry.outcome_of(failure) is Outcome.THROTTLED:
+    if retry.outcome_of(failure) is THROTTLED:
         if now + (failure.retry_after or 0.0) >= deadline:
             state.cut_short = True
             return failure

@@ -6,7 +6,7 @@ measurement: nobody has made the other call.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -46,7 +46,7 @@ class Sums(Struct, frozen=True, kw_only=True, gc=False):
         )
 
 
-class Place(NamedTuple):
+class Place(Struct, frozen=True, gc=False):
     """What a sum is kept for; *round* is None outside of rounds."""
 
     role: str

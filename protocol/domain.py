@@ -7,16 +7,18 @@ never faster. ``protocol/limiter.py`` decides over domains.
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from protocol.line import Costs, Line, Waiter
+from protocol.outcome import AMBIGUOUS, SUCCESS, UNSENT
 from protocol.pace import TOKEN_SECONDS, LearnedLimit, Pace, Ticket
 from protocol.policies.deadlines import Deadlines
 from protocol.policies.quota import Quota
 from protocol.policies.token_bucket import TokenBucket, per_minute
-from protocol.signals import Granted, Outcome, Refused
+from protocol.signals import Granted, Refused
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -111,7 +113,8 @@ class Domain:
     @property
     def full(self) -> bool:
         """Whether as many calls are in flight as may be; only a settlement makes room."""
-        return self.in_flight >= self.pace.concurrency
+        crowd = self.pace.crowd
+        return self.in_flight >= (self.pace.most if crowd is None else crowd.limit)
 
     def fits(self, costs: Costs) -> bool:
         """Tell whether waiting for *costs* can ever end."""
@@ -123,7 +126,8 @@ class Domain:
             return inf
         wait = self.pace.wait(costs, now)
         for index, meter in self.meters:
-            wait = max(wait, meter.wait(costs[index], now))
+            own = meter.wait(costs[index], now)
+            wait = max(wait, own)
         return wait
 
     def obstacle(self, costs: Costs, now: float) -> str:
@@ -156,7 +160,7 @@ class Domain:
         for index, meter in self.meters:
             if isinstance(meter, TokenBucket) and costs[index] > meter.burst:
                 meter.take(costs[index] - meter.burst, now)
-        return self.pace.on_granted(NOTHING, now)._replace(costs=costs)
+        return replace(self.pace.on_granted(NOTHING, now), costs=costs)
 
     def learn(self, ticket: Ticket, settle: Settle, now: float, roll: float) -> None:
         """A call has ended, before it is taken back: learn from it. *roll* is a die in [0, 1)."""
@@ -204,29 +208,19 @@ def _meters(limits: DomainLimits, empty_at: float | None) -> tuple[tuple[int, To
 
 def real_costs(costs: Costs, settle: Settle) -> Costs:
     """Return what a settled lease has really taken."""
-    match settle.outcome:
-        case Outcome.SUCCESS:
-            usage = settle.usage
-            if usage is None:
-                return costs
-            return costs[0], usage.input_tokens + usage.output_tokens, usage.input_tokens, usage.output_tokens
-        case Outcome.AMBIGUOUS:
-            return costs
-        case Outcome.UNSENT:
-            return NOTHING
-        case _:
-            return costs[0], 0, 0, 0
+    outcome, usage = settle.outcome, settle.usage
+    if outcome is SUCCESS and usage is not None:
+        return costs[0], usage.input_tokens + usage.output_tokens, usage.input_tokens, usage.output_tokens
+    if outcome is SUCCESS or outcome is AMBIGUOUS:
+        return costs
+    return NOTHING if outcome is UNSENT else (costs[0], 0, 0, 0)
 
 
 def real_money(settle: Settle) -> int | None:
     """Return what a settled lease has cost, in nano-dollars; None: all that was reserved for it."""
-    match settle.outcome:
-        case Outcome.SUCCESS:
-            return None if settle.usage is None else settle.nano_usd
-        case Outcome.AMBIGUOUS:
-            return None
-        case _:
-            return 0
+    if settle.outcome is SUCCESS:
+        return None if settle.usage is None else settle.nano_usd
+    return None if settle.outcome is AMBIGUOUS else 0
 
 
 def _less(costs: Costs, real: Costs) -> Costs:
@@ -237,35 +231,35 @@ def _less(costs: Costs, real: Costs) -> Costs:
 # --- effects of the limiter
 
 
-class Reply(NamedTuple):
+class Reply(Struct, frozen=True):
     """Send *message* to the address *to*."""
 
     to: str
     message: Granted | Refused
 
 
-class Wake(NamedTuple):
+class Wake(Struct, frozen=True, gc=False):
     """Set the one timer of *domain*, in place of the old one: ``on_wake`` after *after* seconds. None unsets it."""
 
     domain: str
     after: float | None
 
 
-class Ignored(NamedTuple):
+class Ignored(Struct, frozen=True, gc=False):
     """A settlement of a lease that is not held: settled already, or never granted. Nothing was booked."""
 
     lease: str
     reason: str
 
 
-class LeaseExpired(NamedTuple):
+class LeaseExpired(Struct, frozen=True, gc=False):
     """*holder* has not settled a lease :data:`GRACE` seconds after its deadline; what it reserved counts as spent."""
 
     lease: str
     holder: str
 
 
-class Learnt(NamedTuple):
+class Learnt(Struct, frozen=True, gc=False):
     """The provider of *domain* has taught a limit that was not known, or was thought higher."""
 
     domain: str
@@ -275,7 +269,7 @@ class Learnt(NamedTuple):
 Effect = Reply | Wake | Ignored | LeaseExpired | Learnt
 
 
-class Lease(NamedTuple):
+class Lease(Struct, frozen=True):
     """A lease that is held: in which domain, and by whom; the costs of *waiter* were taken for it."""
 
     domain: Domain

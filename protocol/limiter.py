@@ -40,7 +40,7 @@ from protocol.domain import (
 )
 from protocol.errors import ErrorKind
 from protocol.line import Waiter, share
-from protocol.policies.budget import Budget, Verdict
+from protocol.policies.budget import FITS, LATER, LATER_IN_RUN, NEVER_IN_RUN, UNPRICED, Budget
 from protocol.policies.token_bucket import TICK
 from protocol.signals import Acquire, Allow, Cancel, Granted, Reaffirm, Refused, Settle
 from protocol.snapshot import snapshot
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from protocol.domain import Learned
     from protocol.line import Costs
+    from protocol.policies.budget import Verdict
     from protocol.snapshot import LimitsSnapshot
 
 __all__ = ["GRACE", "DomainLimits", "Effect", "Ignored", "Learnt", "LeaseExpired", "Limiter", "Reply", "Wake"]
@@ -116,8 +117,9 @@ class Limiter:
         domain, real = lease.domain, real_costs(lease.waiter.costs, settle)
         domain.learn(lease.ticket, settle, now, roll)
         self._take_back(lease, real, now)
-        lessons = [Learnt(domain.name, limit) for limit in domain.pace.lessons()]
-        return [*lessons, *self._serve_after(settle.lease, now, domain)]
+        effects = self._serve_after(lease.waiter.run, now, domain)
+        lessons = domain.pace.lessons()
+        return [*(Learnt(domain.name, limit) for limit in lessons), *effects] if lessons else effects
 
     def on_cancel(self, cancel: Cancel, now: float) -> list[Effect]:
         """Forget the waiting request, or take the lease back unused. A lease nobody knows is as good as cancelled."""
@@ -126,9 +128,9 @@ class Limiter:
         if lease is not None:
             lease.domain.pace.on_unused(lease.ticket, now)
             self._take_back(lease, NOTHING, now)
-            return self._serve_after(cancel.lease, now, lease.domain)
+            return self._serve_after(lease.waiter.run, now, lease.domain)
         effects = self._leave(cancel.lease, now) or []
-        return effects + self._serve_after(cancel.lease, now) if booked else effects
+        return effects + self._serve_after(ids.run_of(cancel.lease), now) if booked else effects
 
     def on_reaffirm(self, reaffirm: Reaffirm, now: float) -> list[Effect]:
         """Book the leases that a holder holds, after a restart of either; grants begin when all holders have done so.
@@ -160,7 +162,8 @@ class Limiter:
             lease = self._leases.pop(late)
             self._budget.settle(late, None)
             self._lose(lease, now)
-            effects += [LeaseExpired(late, lease.waiter.request.holder), *self._serve_after(late, now)]
+            effects.append(LeaseExpired(late, lease.waiter.request.holder))
+            effects += self._serve_after(lease.waiter.run, now)
         return effects + self._serve(known, now)
 
     def on_holder_gone(self, holder: str, now: float) -> list[Effect]:
@@ -177,7 +180,7 @@ class Limiter:
     def on_allow(self, allow: Allow, now: float) -> list[Effect]:
         """A run has bounds of its own, or others than before."""
         self._budget.allow(allow.run, allow.nano_usd, allow.calls)
-        return self._serve_after(f"{allow.run}/", now)
+        return self._serve_after(allow.run, now)
 
     def on_run_ended(self, run: str) -> None:
         """A run is over, and its bounds with it."""
@@ -211,11 +214,14 @@ class Limiter:
 
     def _serve(self, domain: Domain, now: float) -> list[Effect]:
         """Turn away who is late or cannot be served, grant from the head of the line on, and keep the timer right."""
-        effects = self._turn_away(domain, now)
+        line = domain.line
+        late = line.next_deadline() <= now or domain.blocked_until > now
+        effects = self._turn_away(domain, now) if late else []
         wait = self._admit(domain, now, effects)
-        due = min(domain.line.next_deadline(), domain.expiries.next())
+        due, expiry = line.next_deadline(), domain.expiries.next()
+        due = min(due, expiry)
         if wait < inf:
-            due = min(due, now + wait, domain.line.next_rise(now))
+            due = min(due, now + wait, line.next_rise(now))
         self._set_timer(domain, due, now, effects)
         return effects
 
@@ -249,17 +255,17 @@ class Limiter:
             waiter = line.head(turn)
             request = waiter.request
             verdict = self._budget.judge(waiter.run, request.amount.nano_usd)
-            if verdict is Verdict.FITS:
-                wait = max(domain.wait(waiter.costs, now), self._recovered_at - now)
-                if wait > 0.0:
-                    return wait
+            if verdict is FITS:
+                wait = domain.wait(waiter.costs, now)
+                if wait > 0.0 or self._recovered_at > now:
+                    return max(wait, self._recovered_at - now)
                 line.pop(turn, now)
                 effects.append(self._grant(Lease(domain, waiter, domain.take(waiter.costs, now))))
                 if domain.full:
                     return inf  # who is next is looked at when there is room
-            elif verdict is Verdict.LATER_IN_RUN:
+            elif verdict is LATER_IN_RUN:
                 line.step_aside(waiter)
-            elif verdict is Verdict.LATER:
+            elif verdict is LATER:
                 self._short.add(domain.name)
                 return inf
             else:
@@ -272,9 +278,8 @@ class Limiter:
         request = lease.waiter.request
         return Reply(request.reply_to, Granted(lease=request.lease, epoch=lease.ticket.epoch, tokens=request.amount))
 
-    def _serve_after(self, lease: str, now: float, domain: Domain | None = None) -> list[Effect]:
-        """Serve *domain*, and whoever waited for the money that *lease* has given back."""
-        run = ids.run_of(lease)
+    def _serve_after(self, run: str, now: float, domain: Domain | None = None) -> list[Effect]:
+        """Serve *domain*, and whoever waited for what a call of *run* has given back, or for the bounds of that."""
         effects: list[Effect] = []
         for each in self._domains.values():
             if each.line.call_in(run, now) or each is domain or each.name in self._short:
@@ -343,7 +348,7 @@ class Limiter:
         """A lease of an earlier life may be settled while its repeated request waits: then nobody waits any more."""
         effects = self._leave(lease, now)
         if booked:
-            return [*(effects or []), *self._serve_after(lease, now)]
+            return [*(effects or []), *self._serve_after(ids.run_of(lease), now)]
         if effects is None:
             return [Ignored(lease, "settled already, or never granted")]
         return [Ignored(lease, "settled while it waited"), *effects]
@@ -363,10 +368,10 @@ class Limiter:
     def _too_dear(self, request: Acquire, verdict: Verdict) -> str:
         """Say why there is no money for *request*."""
         run = ids.run_of(request.lease)
-        if verdict is Verdict.UNPRICED:
+        if verdict is UNPRICED:
             return "a budget is set, and this call's model has no price: set the price of its [model.<name>]"
         account, whose = self._budget.total, "the system"
-        if verdict is Verdict.NEVER_IN_RUN:
+        if verdict is NEVER_IN_RUN:
             account, whose = self._budget.account(run) or account, f"the run {run}"
         return (
             f"the budget of {whose} does not cover this call: {_usd(account.spent)} of {_usd(account.limit or 0)} "

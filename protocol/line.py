@@ -63,7 +63,10 @@ class Line:
         self._deadlines = Deadlines()
 
     def __contains__(self, lease: str) -> bool:
-        return any(lease in queue for queue in self._classes) or lease in self._aside.get(ids.run_of(lease), ())
+        for queue in self._classes:
+            if lease in queue.places:
+                return True
+        return bool(self._aside) and lease in self._aside.get(ids.run_of(lease), ())
 
     def __len__(self) -> int:
         """Return how many wait their turn; who stands aside does not."""
@@ -88,7 +91,7 @@ class Line:
         if request.deadline is not None:
             self._deadlines.set(request.lease, request.deadline)
         queue = self._queue(request)
-        alone = not queue
+        alone = not queue.places
         self._join(waiter)
         return alone or queue.head() is waiter
 
@@ -183,9 +186,9 @@ class Line:
 
     def _only(self) -> Turn | None:
         """Return the turn of the one class that anybody waits in; None when nobody waits, or in several."""
-        for level, queue in enumerate(self._classes):
-            if queue:
-                return _TURNS[level] if len(queue) == self._waiting else None
+        for turn, queue in zip(_TURNS, self._classes, strict=True):
+            if queue.places:
+                return turn if len(queue.places) == self._waiting else None
         return None
 
     def _since(self) -> list[float]:

@@ -24,24 +24,24 @@ restart, which forgets what was learned, it starts more carefully, for then ther
 from __future__ import annotations
 
 from math import ceil, inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
 from protocol.errors import ErrorKind
-from protocol.policies.adaptive_rate import AdaptiveRate, RateSettings, Source
+from protocol.line import Costs
+from protocol.outcome import OVERLOADED, SUCCESS, THROTTLED, UNSENT
+from protocol.policies.adaptive_rate import AdaptiveRate, Pass, RateSettings, Source
 from protocol.policies.aimd import Aimd, AimdLimits
 from protocol.policies.hidden_bucket import infer
 from protocol.policies.learned_limits import LearnedLimits
-from protocol.signals import Outcome
 from protocol.wire.hints import windows_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from protocol.chat import Usage
-    from protocol.line import Costs
-    from protocol.policies.adaptive_rate import Learned, Pass
+    from protocol.policies.adaptive_rate import Learned
     from protocol.policies.learned_limits import Lesson
     from protocol.signals import Settle
 
@@ -62,7 +62,7 @@ GAIN = 2.0
 """By so much it grows with a success after a restart, or where a start is configured."""
 
 
-class Ticket(NamedTuple):
+class Ticket(Struct, frozen=True, gc=False):
     """What to remember of a grant: its pass for each rate, by index, the epoch of the concurrency, its charge."""
 
     passes: list[tuple[int, Pass]]
@@ -72,7 +72,8 @@ class Ticket(NamedTuple):
     @property
     def epoch(self) -> int:
         """How many storms of 429s the domain had seen."""
-        return sum(passed.epoch for _, passed in self.passes)
+        passes = self.passes
+        return passes[0][1].epoch if len(passes) == 1 else sum(passed.epoch for _, passed in passes)
 
 
 class LearnedLimit(Struct, frozen=True, kw_only=True):
@@ -97,12 +98,12 @@ class Pace:
         "_announced",
         "_calls",
         "_listening",
-        "_most",
         "_storm",
         "_used",
         "_usual",
         "crowd",
         "headers",
+        "most",
         "rates",
         "throttled",
     )
@@ -115,7 +116,7 @@ class Pace:
         start: float | None = None,
         empty_at: float | None = None,
     ) -> None:
-        self._most = concurrency
+        self.most = concurrency
         self.headers = LearnedLimits()
         self.rates: dict[int, AdaptiveRate] = {}
         self.crowd: Aimd | None = None
@@ -141,7 +142,7 @@ class Pace:
     @property
     def concurrency(self) -> float:
         """How many calls may be in flight now."""
-        return self._most if self.crowd is None else self.crowd.limit
+        return self.most if self.crowd is None else self.crowd.limit
 
     @property
     def blocked_until(self) -> float:
@@ -160,7 +161,8 @@ class Pace:
         wait = 0.0
         costs = self.charged(costs)
         for index, rate in self.rates.items():
-            wait = max(wait, rate.wait(now, costs[index]))
+            own = rate.wait(now, costs[index])
+            wait = max(wait, own)
         return wait
 
     def charged(self, costs: Costs) -> Costs:
@@ -201,22 +203,28 @@ class Pace:
         """A call has ended, one of *in_flight*; it took *surplus* less than was thought. *roll* is a die in [0, 1)."""
         if settle.usage is not None and (settle.headers or len(self.rates) > 1):
             self._use(settle.usage)
-        hit = self._hear(ticket, settle, now, in_flight) if settle.headers else 0
+        hit, outcome = self._hear(ticket, settle, now, in_flight) if settle.headers else 0, settle.outcome
         for index, passed in ticket.passes:
             rate = self.rates[index]
-            if settle.outcome is Outcome.UNSENT:
+            if outcome is UNSENT:
                 rate.on_unsent(passed, now)
                 continue
             if surplus[index]:
                 rate.correct(surplus[index], now)
-            if settle.outcome is Outcome.SUCCESS:
+            if outcome is SUCCESS:
                 rate.on_success(passed, now)
-            elif settle.outcome is Outcome.THROTTLED and index == hit:
+            elif outcome is THROTTLED and index == hit:
                 rate.on_throttled(passed, now, settle.retry_after, roll)
             else:
                 rate.on_other(passed, now)
-        self._count(settle.outcome, now)
-        self._crowd(ticket.crowd, settle, in_flight)
+        if outcome is SUCCESS:
+            self._storm = None
+            if self.crowd is not None:
+                self.crowd.on_success(ticket.crowd, in_flight)
+        elif outcome is THROTTLED:
+            self._count(now)
+        else:
+            self._crowd(ticket.crowd, settle, in_flight)
 
     def on_unused(self, ticket: Ticket, now: float) -> None:
         """A call was never made."""
@@ -272,25 +280,20 @@ class Pace:
         usual = 0 if self._usual is None else self._usual[index]
         rate.lower((lesson.remaining or 0) - (in_flight - 1) * usual, now)
 
-    def _count(self, outcome: Outcome, now: float) -> None:
+    def _count(self, now: float) -> None:
         """Keep when the first and the last 429 came of the storm that is not over."""
-        if outcome is Outcome.SUCCESS:
-            self._storm = None
-        elif outcome is Outcome.THROTTLED:
-            self.throttled += 1
-            self._listening = True
-            self._storm = (now, now) if self._storm is None else (self._storm[0], now)
+        self.throttled += 1
+        self._listening = True
+        self._storm = (now, now) if self._storm is None else (self._storm[0], now)
 
     def _crowd(self, epoch: int, settle: Settle, in_flight: int) -> None:
-        """Raise or cut how many calls may be in flight; the first trouble tells how many were too many."""
-        overload = settle.outcome is Outcome.OVERLOADED
+        """Cut how many calls may be in flight; the first trouble tells how many were too many."""
+        overload = settle.outcome is OVERLOADED
         if overload or settle.kind is ErrorKind.TIMEOUT:
             if self.crowd is None:
-                most = MOST_IN_FLIGHT if self._most == inf else int(self._most)
+                most = MOST_IN_FLIGHT if self.most == inf else int(self.most)
                 self.crowd = Aimd(AimdLimits(first=in_flight, most=most))
             (self.crowd.on_overload if overload else self.crowd.on_timeout)(epoch)
-        elif settle.outcome is Outcome.SUCCESS and self.crowd is not None:
-            self.crowd.on_success(epoch, in_flight)
 
 
 _TAUGHT = (Source.HEADERS, Source.REFUSALS)

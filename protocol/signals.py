@@ -6,7 +6,6 @@ can be written down, replayed and sent to another machine. Seconds are floats, t
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any, Literal
 
 from msgspec import Raw, Struct
@@ -14,6 +13,7 @@ from msgspec import Raw, Struct
 from protocol.chat import CallFailure, ChatMessage, ChatReply, ChatRequest, Occasion, OutputSchema, Usage
 from protocol.errors import ErrorKind
 from protocol.messages import AgentMessage, Priority, TaskResult, WorkflowResult
+from protocol.outcome import Outcome
 
 
 class Local(Struct, frozen=True, kw_only=True):
@@ -244,17 +244,6 @@ class Amount(Struct, frozen=True, kw_only=True, gc=False):
     input_tokens: int = 0
     output_tokens: int = 0
     nano_usd: int | None = 0
-
-
-class Outcome(StrEnum):
-    """How a leased call ended; decides what is refunded (wire.md 4.4)."""
-
-    SUCCESS = "success"  # settle with the real usage
-    REJECTED = "rejected"  # the provider refused it: tokens come back, the request counts
-    THROTTLED = "throttled"  # as rejected, and the whole domain waits
-    OVERLOADED = "overloaded"  # as rejected, and concurrency is cut
-    AMBIGUOUS = "ambiguous"  # it may be billed: the reservation stays spent
-    UNSENT = "unsent"  # never reached the provider: everything comes back
 
 
 class Acquire(Struct, frozen=True, kw_only=True, tag=True, gc=False):

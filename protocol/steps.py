@@ -13,18 +13,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from msgspec import Struct
 
 from protocol import ids
 from protocol.awaited import Gather, Scope, Step
 from protocol.branches import Branch, Join
 from protocol.errors import Cancelled, ForeignAwaitError, NonDeterminismError
+from protocol.signals import Answer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
     from random import Random
 
-    from protocol.signals import Answer
 
 T = TypeVar("T")
 
@@ -39,33 +41,33 @@ STUBBORN = 1000
 """How often a cancelled coroutine may await again before it is closed by force."""
 
 
-class Ask(NamedTuple):
+class Ask(Struct, frozen=True):
     """Effect: send this request; its answer is to name *step*."""
 
     step: str
     request: Step[Any]
 
 
-class Abandon(NamedTuple):
+class Abandon(Struct, frozen=True):
     """Effect: nobody waits for *step* any more."""
 
     step: str
     request: Step[Any]
 
 
-class Done(NamedTuple):
+class Done(Struct, frozen=True):
     """Effect: the conversation has returned *value*."""
 
     value: Any
 
 
-class Failed(NamedTuple):
+class Failed(Struct, frozen=True):
     """Effect: the conversation has raised *error*."""
 
     error: BaseException
 
 
-class Unexpected(NamedTuple):
+class Unexpected(Struct, frozen=True):
     """Effect: this answer is nobody's (late, double, or of a finished conversation): a dead letter."""
 
     answer: Answer

@@ -9,7 +9,9 @@ the same on every run.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from protocol import ids
 from protocol.errors import ErrorKind
@@ -21,20 +23,20 @@ if TYPE_CHECKING:
     from protocol.policies.restarts import RestartLimit, Verdict
 
 
-class Route(NamedTuple):
+class Route(Struct, frozen=True, gc=False):
     """Deliver to the agent at *address*."""
 
     address: str
 
 
-class NoRoute(NamedTuple):
+class NoRoute(Struct, frozen=True, gc=False):
     """Nobody can take it; answer so at once."""
 
     kind: ErrorKind
     reason: str
 
 
-class Wait(NamedTuple):
+class Wait(Struct, frozen=True, gc=False):
     """Somebody may hold it already: ask again when every agent has named what it holds."""
 
 

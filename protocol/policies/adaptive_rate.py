@@ -33,7 +33,7 @@ from collections import deque
 from collections.abc import Callable
 from enum import StrEnum
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -86,7 +86,7 @@ class Source(StrEnum):
     REFUSALS = "refusals"
 
 
-class Learned(NamedTuple):
+class Learned(Struct, frozen=True, gc=False):
     """What is known of the limit: units per second and at once, None for unknown, and from where."""
 
     rate: float | None
@@ -94,7 +94,7 @@ class Learned(NamedTuple):
     source: Source
 
 
-class Pass(NamedTuple):
+class Pass(Struct, frozen=True, gc=False):
     """What was let go: in which epoch, as which one, when, the sum of all costs with it, its own, and how."""
 
     epoch: int
@@ -114,6 +114,9 @@ class Phase(StrEnum):
     CUBIC = "cubic"
 
 
+FREE, SLOW, CUBIC = Phase
+
+
 class AdaptiveRate:
     """The pace of one resource of one domain. *limit* (units per second) and *burst* are the configured ones."""
 
@@ -126,7 +129,7 @@ class AdaptiveRate:
         settings: RateSettings | None = None,
     ) -> None:
         self.settings = RateSettings() if settings is None else settings
-        self.phase = Phase.SLOW if limit is None else Phase.FREE
+        self.phase = SLOW if limit is None else FREE
         self.epoch = self.cuts = 0
         self.blocked_until = -inf
         self.probing = False
@@ -152,9 +155,10 @@ class AdaptiveRate:
     @property
     def rate(self) -> float:
         """Units per second that may go now, blocks aside."""
-        if self.phase is Phase.FREE:
+        if self.phase is FREE:
             return self._ceiling
-        return min(self._pace if self.phase is Phase.SLOW else self._cubic(), self._ceiling)
+        rate = self._pace if self.phase is SLOW else self._cubic()
+        return min(self._ceiling, rate)
 
     @property
     def burst(self) -> float:
@@ -163,7 +167,7 @@ class AdaptiveRate:
 
     def _burst_of(self, rate: float) -> float:
         pacing = self.settings.slack * rate + (self._unit if self._limit_burst is None else 1.0)
-        if self.phase is not Phase.FREE:
+        if self.phase is not FREE:
             return pacing
         if self._limit_burst is None:
             return max(pacing, self._taught_burst)
@@ -177,7 +181,8 @@ class AdaptiveRate:
     def _level_of(self, now: float, rate: float, burst: float) -> float:
         if self._at is None:
             return burst
-        return min(burst, self._level + rate * max(0.0, now - self._at))
+        level = self._level + rate * (now - self._at) if now > self._at else self._level
+        return min(burst, level)
 
     def wait(self, now: float, cost: float = 1.0) -> float:
         """Return the seconds until *cost* may go, 0 for at once. Nothing is taken."""
@@ -190,7 +195,7 @@ class AdaptiveRate:
             if now < passed_at:
                 return passed_at - now + TICK
         burst = self._burst_of(rate := self.rate)
-        short = min(cost, burst) - self._level_of(now, rate, burst)
+        short = (min(burst, cost)) - self._level_of(now, rate, burst)
         return short / rate + TICK if short > TICK else 0.0
 
     def learned(self) -> Learned:
@@ -215,7 +220,7 @@ class AdaptiveRate:
         burst = self._burst_of(rate := self.rate)
         level = self._level_of(now, rate, burst)
         held_back = self._at is not None and level < burst - TICK
-        if held_back and self.phase is Phase.CUBIC and not self.probing:
+        if held_back and self.phase is CUBIC and not self.probing:
             self._grow(now)
         if cost != self._unit and cost > 0.0:
             self._unit = cost if self._unit == 1.0 else self._unit + USUAL * (cost - self._unit)
@@ -232,10 +237,10 @@ class AdaptiveRate:
         if passed.probe and self.probing:
             self._resume(now)
         self._failing = 0
-        if self.phase is Phase.SLOW and (passed.held_back or passed.probe):
+        if self.phase is SLOW and (passed.held_back or passed.probe):
             self._pace += min(self.settings.gain, SWELL / max(TICK, now - passed.at)) * passed.cost
             if self._pace >= self._threshold:
-                self.phase, self._grown = Phase.CUBIC, 0.0
+                self.phase, self._grown = CUBIC, 0.0
 
     def on_throttled(self, passed: Pass, now: float, hint: float | None, roll: float) -> None:
         """What was let go was turned away; *hint* is the wait it was told, in seconds, *roll* a die in [0, 1)."""
@@ -265,7 +270,8 @@ class AdaptiveRate:
     def correct(self, surplus: float, now: float) -> None:
         """What was let go has cost so much less than was thought; below 0 it has cost more."""
         self._total -= surplus
-        self._level, self._at = min(self.burst, self.level(now) + surplus), now
+        burst = self._burst_of(rate := self.rate)
+        self._level, self._at = min(burst, self._level_of(now, rate, burst) + surplus), now
 
     def on_other(self, passed: Pass, now: float) -> None:
         """What was let go ended in a way that says nothing about the rate; if it was the probe, the next goes soon."""
@@ -281,8 +287,8 @@ class AdaptiveRate:
             return
         self._taught, self._taught_burst = limit, burst
         self._ceiling = min(self._limit, limit * self.settings.headroom)
-        if self.phase is Phase.SLOW and self._threshold == inf:
-            self.phase = Phase.FREE
+        if self.phase is SLOW and self._threshold == inf:
+            self.phase = FREE
 
     def on_remaining(self, passed: Pass, remaining: float, now: float) -> None:
         """The reply to *passed* said that *remaining* was left when it was let in: that can only lower the level.
@@ -314,7 +320,7 @@ class AdaptiveRate:
             self._unexplained = 0
         rate = self._cubic()
         if rate >= self._ceiling:
-            self.phase, self._found = Phase.FREE, None
+            self.phase, self._found = FREE, None
         elif rate > self._ask_again:
             found = self._ask(rate)
             if found is None:
@@ -330,9 +336,7 @@ class AdaptiveRate:
         """Tell whether a refusal is no news: few are refused, and of a limit that is known no half was in use."""
         lately = [cost for at, cost, _ in self._sent if at > now - 1.0]
         few = sum(bool(storm) for _, _, storm in self._sent) <= ODD * len(self._sent)
-        return (
-            few and self.phase is Phase.FREE and len(lately) < self.settings.memory and sum(lately) < HALF * self.rate
-        )
+        return few and self.phase is FREE and len(lately) < self.settings.memory and sum(lately) < HALF * self.rate
 
     def _mark(self, passed: Pass, storm: int | None) -> None:
         index = len(self._sent) - 1 - (self._granted - passed.number)
@@ -346,13 +350,13 @@ class AdaptiveRate:
         if self._cut_from is not None:
             self._cut(self._cut_from)
             self._cut_from = None
-        elif self.phase is Phase.FREE:
+        elif self.phase is FREE:
             if self._failing < 2:
                 return
             self._goal, self._from = self._ceiling, UNSURE_START * self._ceiling
-        self.phase = Phase.CUBIC
+        self.phase = CUBIC
         if self._failing > 1:
-            self.phase, self._pace, self._threshold = Phase.SLOW, self._goal / 8.0, self._from
+            self.phase, self._pace, self._threshold = SLOW, self._goal / 8.0, self._from
 
     def _cut(self, rate: float) -> None:
         """Set goal, start and courage after a refusal at *rate*."""

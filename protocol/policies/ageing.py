@@ -12,7 +12,9 @@ wire.md 6.4, where the aged overtake without a bound, and whoever waits behind t
 from __future__ import annotations
 
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,10 +25,10 @@ CLASSES = 3
 
 def class_of(priority: int) -> int:
     """Return the class of any number: what is beyond the least urgent counts as that."""
-    return min(max(priority, 0), CLASSES - 1)
+    return priority if 0 <= priority < CLASSES else 0 if priority < 0 else CLASSES - 1
 
 
-class Turn(NamedTuple):
+class Turn(Struct, frozen=True, gc=False):
     """Class *level* is served next; *by_age* although a more urgent one waits."""
 
     level: int

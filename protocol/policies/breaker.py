@@ -32,7 +32,6 @@ from __future__ import annotations
 from collections import deque
 from enum import StrEnum
 from math import inf
-from typing import NamedTuple
 
 from msgspec import Struct
 
@@ -94,7 +93,7 @@ class BreakerSettings(Struct, frozen=True, kw_only=True):
     patience: float = 120.0
 
 
-class Passed(NamedTuple):
+class Passed(Struct, frozen=True, gc=False):
     """A call that was let go: in which term of the breaker (it counts changes of state), and as which probe."""
 
     term: int

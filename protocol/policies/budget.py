@@ -12,7 +12,8 @@ does cost more is booked all the same. Money is integer nano-dollars. Source: wi
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from protocol import ids
 
@@ -26,6 +27,9 @@ class Verdict(Enum):
     NEVER = "never"
     NEVER_IN_RUN = "never in run"
     UNPRICED = "unpriced"  # nobody knows what it costs
+
+
+FITS, LATER, LATER_IN_RUN, NEVER, NEVER_IN_RUN, UNPRICED = Verdict
 
 
 class Account:
@@ -52,7 +56,7 @@ class Account:
         return self.limit is None or self.spent + nano <= self.limit
 
 
-class Reservation(NamedTuple):
+class Reservation(Struct, frozen=True, gc=False):
     """What is held for a lease, in the system's books and in those of its run, if that has any."""
 
     run: str
@@ -103,16 +107,14 @@ class Budget:
         account, total = self._runs.get(run), self.total
         if nano is None:
             if total.limit is not None or (account is not None and account.limit is not None):
-                return Verdict.UNPRICED
+                return UNPRICED
             nano = 0
-        if not total.can_ever_fit(nano):
-            return Verdict.NEVER
-        if account is not None:
-            if not account.can_ever_fit(nano):
-                return Verdict.NEVER_IN_RUN
-            if not account.fits(nano):
-                return Verdict.LATER_IN_RUN
-        return Verdict.FITS if total.fits(nano) else Verdict.LATER
+        bounded = total.limit is not None
+        if bounded and not total.can_ever_fit(nano):
+            return NEVER
+        if account is not None and not account.fits(nano):
+            return LATER_IN_RUN if account.can_ever_fit(nano) else NEVER_IN_RUN
+        return LATER if bounded and not total.fits(nano) else FITS
 
     def reserve(self, lease: str, holder: str, nano: int) -> None:
         """Hold *nano* for *lease*, which *holder* holds; the caller has asked :meth:`judge`, or the call is under way.

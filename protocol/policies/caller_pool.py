@@ -6,10 +6,11 @@ The caller that was free last is taken first: its connection is the likeliest to
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import NamedTuple
+
+from msgspec import Struct
 
 
-class Seat(NamedTuple):
+class Seat(Struct, frozen=True, gc=False):
     """A caller to use; *hired* gives its number when it has yet to be spawned."""
 
     caller: str

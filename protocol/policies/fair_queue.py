@@ -77,12 +77,15 @@ class _Flow:
 
 
 class FairQueue(Generic[P]):
-    """Waiters by key; the next one is chosen among the flows, inside a flow the first that came."""
+    """Waiters by key; the next one is chosen among the flows, inside a flow the first that came.
 
-    __slots__ = ("_clock", "_flows", "_heap", "_idle", "_most", "_number", "_places", "_ready", "_top")
+    ``places`` is who waits, by key, in the order they came.
+    """
+
+    __slots__ = ("_clock", "_flows", "_heap", "_idle", "_most", "_number", "_ready", "_top", "places")
 
     def __init__(self) -> None:
-        self._places: OrderedDict[str, P] = OrderedDict()
+        self.places: OrderedDict[str, P] = OrderedDict()
         self._flows: dict[str, _Flow] = {}
         self._idle: OrderedDict[str, None] = OrderedDict()
         self._heap: list[_Entry] = []
@@ -93,14 +96,14 @@ class FairQueue(Generic[P]):
         self._top = 0.0  # the largest tag that serving has made
 
     def __contains__(self, key: str) -> bool:
-        return key in self._places
+        return key in self.places
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self.places)
 
     def __iter__(self) -> Iterator[P]:
         """Iterate over who waits, in the order they came."""
-        return iter(self._places.values())
+        return iter(self.places.values())
 
     # --- who waits
 
@@ -108,15 +111,17 @@ class FairQueue(Generic[P]):
         """Let somebody wait under a key that is not in line. The last *weight* named for a flow counts."""
         state = self._enter(flow, weight)
         self._number += 1
-        self._most = max(self._most, len(self._places) + 1)
+        if len(self.places) >= self._most:
+            self._most = len(self.places) + 1
         place.number, place.flow = self._number, state
-        self._places[place.key] = place
+        self.places[place.key] = place
         last = state.last
         state.last = place
         if last is None:
             state.first = place
             state.came = place.number
-            state.floor, state.tag = self._clock, max(state.tag, self._clock)
+            state.floor = self._clock
+            state.tag = max(state.tag, self._clock)
             self._ready += 1
             self._offer(state, place)
         else:
@@ -124,7 +129,7 @@ class FairQueue(Generic[P]):
 
     def oldest(self) -> P:
         """Return who has waited longest, in whatever flow. Raises ``StopIteration`` when nobody waits."""
-        return next(iter(self._places.values()))
+        return next(iter(self.places.values()))
 
     def head(self) -> P:
         """Return who is served next. Raises ``IndexError`` when nobody waits."""
@@ -139,19 +144,21 @@ class FairQueue(Generic[P]):
     def pop(self) -> P:
         """Serve the head: charge its flow, and count one more call of it as under way, until it is settled."""
         place = self.head()
-        flow = self._flows[self._heap[0].flow]
+        flow = place.flow
+        assert flow is not None
+        share = place.cost / flow.weight
         self._clock = max(self._clock, flow.tag)
-        flow.tag += place.cost / flow.weight
-        flow.floor += place.cost / flow.weight
+        flow.tag += share
+        flow.floor += share
         flow.under_way += 1
         self._top = max(self._top, flow.tag)
-        del self._places[place.key]
+        del self.places[place.key]
         self._unlink(place, flow)
         return place
 
     def remove(self, key: str) -> P | None:
         """Let somebody leave who was not served, wherever in line; None for who is not in it."""
-        place = self._places.pop(key, None)
+        place = self.places.pop(key, None)
         if place is not None:
             assert place.flow is not None
             self._unlink(place, place.flow)
@@ -208,7 +215,7 @@ class FairQueue(Generic[P]):
         """Take *place* out of the line of its *flow*."""
         before, after = place.before, place.after
         place.before = place.after = None
-        if self._most > max(ROOMY, 8 * len(self._places)):
+        if self._most > ROOMY and self._most > 8 * len(self.places):
             self._give_back()
         if after is not None:
             after.before = before
@@ -224,7 +231,7 @@ class FairQueue(Generic[P]):
         flow.entry = None
         self._ready -= 1
         self._retire(flow)
-        if not self._places:
+        if not self.places:
             self._rest()
         elif len(self._heap) > 2 * self._ready + SLACK:
             self._sweep()
@@ -242,8 +249,8 @@ class FairQueue(Generic[P]):
 
     def _give_back(self) -> None:
         """Give back the room of a line that was much longer: a dict keeps that of its largest day."""
-        self._places, self._flows = OrderedDict(self._places), dict(self._flows)
-        self._most = len(self._places)
+        self.places, self._flows = OrderedDict(self.places), dict(self._flows)
+        self._most = len(self.places)
 
     def _rest(self) -> None:
         """End a busy period: all are equal again."""

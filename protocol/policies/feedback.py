@@ -23,7 +23,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from msgspec import Struct
 
@@ -97,7 +97,7 @@ class Left(Struct, frozen=True, kw_only=True):
     seconds: float | None = None
 
 
-class Judgement(NamedTuple):
+class Judgement(Struct, frozen=True, gc=False):
     """What to do next, which rule said so (None: none ended the loop), and the number of the best round."""
 
     next: Next

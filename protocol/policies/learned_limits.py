@@ -31,6 +31,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from msgspec import Struct
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -51,7 +53,7 @@ MOST = 32
 """So many windows are remembered at most."""
 
 
-class Lesson(NamedTuple):
+class Lesson(Struct, frozen=True, gc=False):
     """What one reply teaches about one resource; None where it teaches nothing.
 
     Units per second, units left, and how many there are when all are there.

@@ -11,7 +11,7 @@ with the best there is. None of them takes more than the rounds and the money th
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from msgspec import Struct
 
@@ -42,7 +42,7 @@ class Reaction(IntEnum):
     STOP = 3
 
 
-class Advice(NamedTuple):
+class Advice(Struct, frozen=True, gc=False):
     """The reaction, what was noticed (None: nothing), and the hint for the one who works."""
 
     reaction: Reaction

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import ErrorKind, Retry
-from protocol.signals import Outcome
+from protocol.outcome import AMBIGUOUS, OVERLOADED, REJECTED, SUCCESS, THROTTLED, UNSENT, Outcome
 
 PATIENCE = 120.0
 """A provider that asks for a longer wait, in seconds, is not waited for."""
@@ -18,10 +18,10 @@ MOST_BAD_RESPONSES = 1
 """How often an answer that makes no sense is asked for again: it was probably paid."""
 
 _OUTCOMES = {
-    ErrorKind.RATE_LIMITED: Outcome.THROTTLED,
-    ErrorKind.PROVIDER_OVERLOADED: Outcome.OVERLOADED,
-    ErrorKind.TIMEOUT: Outcome.AMBIGUOUS,
-    ErrorKind.BAD_RESPONSE: Outcome.AMBIGUOUS,
+    ErrorKind.RATE_LIMITED: THROTTLED,
+    ErrorKind.PROVIDER_OVERLOADED: OVERLOADED,
+    ErrorKind.TIMEOUT: AMBIGUOUS,
+    ErrorKind.BAD_RESPONSE: AMBIGUOUS,
 }
 _REFUSED_FROM = 300
 """From this status on a call was not answered."""
@@ -30,13 +30,13 @@ _REFUSED_FROM = 300
 def outcome_of(result: ChatReply | CallFailure) -> Outcome:
     """Return what *result* means for the lease."""
     if isinstance(result, ChatReply):
-        return Outcome.SUCCESS
+        return SUCCESS
     if not result.sent:
-        return Outcome.UNSENT
+        return UNSENT
     known = _OUTCOMES.get(result.kind)
     if known is not None:
         return known
-    return Outcome.REJECTED if (result.status or 0) >= _REFUSED_FROM else Outcome.AMBIGUOUS
+    return REJECTED if (result.status or 0) >= _REFUSED_FROM else AMBIGUOUS
 
 
 def waits_out(failure: CallFailure, throttled: int, max_retries: int) -> bool:

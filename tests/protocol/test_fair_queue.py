@@ -303,10 +303,10 @@ def test_the_room_of_a_long_line_is_given_back_when_it_gets_short():
     queue = FairQueue()
     for n in range(4 * ROOMY):
         push(queue, str(n), f"f{n}")
-    room = sys.getsizeof(queue._places), sys.getsizeof(queue._flows), sys.getsizeof(queue._heap)
+    room = sys.getsizeof(queue.places), sys.getsizeof(queue._flows), sys.getsizeof(queue._heap)
     for n in range(4 * ROOMY - 5):
         queue.remove(str(n))
-    left = sys.getsizeof(queue._places), sys.getsizeof(queue._flows), sys.getsizeof(queue._heap)
+    left = sys.getsizeof(queue.places), sys.getsizeof(queue._flows), sys.getsizeof(queue._heap)
     assert all(now < most / 3 for now, most in zip(left, room, strict=True))
     assert served(queue) == [str(n) for n in range(4 * ROOMY - 5, 4 * ROOMY)]
 

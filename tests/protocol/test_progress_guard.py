@@ -10,6 +10,7 @@ from protocol.policies.progress_guard import (
     HINTS,
     MOST_ASKED,
     MOST_NESTED,
+    Advice,
     Output,
     Patience,
     ProgressGuard,
@@ -47,7 +48,7 @@ def test_new_drafts_that_get_better_are_let_alone():
 def test_each_signal_is_noticed_and_gives_its_hint_first(outputs, signal):
     *earlier, last = watched(*outputs)
     assert {advice.signal for advice in earlier} == {None}
-    assert last == (Reaction.HINT, signal, HINTS[signal])
+    assert last == Advice(Reaction.HINT, signal, HINTS[signal])
 
 
 def test_the_reactions_are_graduated():
