@@ -109,10 +109,10 @@ class Attempts:
 
     def _begin(self, call: ChatCall, picked: Picked, now: float) -> list[Effect]:
         """Let a call go its way to *picked*."""
-        model, why, beside = picked
+        model = picked.model
         assert model is not None
         state = self._calls[call.step] = Call(
-            call, model, self._pools[model.provider], self._circuit(model), why=why, beside=beside
+            call, model, self._pools[model.provider], self._circuit(model), picked.why, picked.beside
         )
         if state.late(now):
             return self._give_up(state, now)
@@ -180,7 +180,7 @@ class Attempts:
         state.stage = "flying"
         state.attempts += state.counts
         state.counts = True
-        self._flights[lease] = Flight(state, caller, now)
+        self._flights[lease] = calls.flight_of(state, caller, now)
         perform = calls.perform(state, self._address, now)
         return [Dispatch(caller, perform), Later(f"attempt:{lease}", perform.timeout * 1.05 + 0.25)]
 
@@ -207,7 +207,7 @@ class Attempts:
                 effects += self._end(state, now, reply=None if failure else result, failure=failure)
             else:
                 effects += self._failed(state, flight, result, now, roll)
-        return effects + self._release(flight.model.key, now)
+        return effects + self._release(flight.model.key, now) if flight.circuit.parked else effects
 
     def _learn(self, flight: Flight, result: Result, now: float, roll: float) -> None:
         """Tell breaker, retry budget and calibration how a flight has ended."""

@@ -4,31 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import inf
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from protocol.chat import CallFailure, ChatMessage, ChatReply, Usage
+from protocol.chat import CallFailure, ChatMessage, ChatReply, ChatRequest, Usage
+from protocol.circuit import Circuit
 from protocol.errors import ErrorKind
+from protocol.models import ModelInfo
 from protocol.outcome import AMBIGUOUS, THROTTLED
 from protocol.policies import retry
+from protocol.policies.breaker import Passed
+from protocol.policies.caller_pool import CallerPool
+from protocol.policies.output_ladder import Dialect
 from protocol.policies.token_estimate import bound_messages
-from protocol.signals import Acquire, Amount, Answer, Cancel, ChatResult, Perform, Reaffirm, Settle
+from protocol.signals import Acquire, Amount, Answer, Cancel, ChatCall, ChatResult, Perform, Reaffirm, Settle
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from protocol.chat import ChatRequest
-    from protocol.circuit import Circuit
-    from protocol.models import ModelInfo
     from protocol.outcome import Outcome
     from protocol.policies.backoff import Backoff
-    from protocol.policies.caller_pool import CallerPool
     from protocol.policies.estimate_calibration import EstimateCalibration
-    from protocol.policies.output_ladder import Dialect
     from protocol.policies.retry_budget import RetryBudget
-    from protocol.signals import ChatCall
 
 
 # --- effects
@@ -116,66 +115,39 @@ PLACE: dict[Stage, str] = {
 }
 
 
-class Call:
-    """A call under way: where it stands, and the sums over its attempts."""
+class Call(Struct, eq=False):
+    """A call under way: where it stands, and the sums over its attempts.
 
-    __slots__ = (
-        "acquire",
-        "amount",
-        "attempts",
-        "bad_responses",
-        "beside",
-        "call",
-        "circuit",
-        "counts",
-        "cut_short",
-        "dialect",
-        "estimate",
-        "execution_ms",
-        "last",
-        "model",
-        "number",
-        "pool",
-        "queued",
-        "request",
-        "retries",
-        "since",
-        "stage",
-        "throttled",
-        "usage",
-        "why",
-    )
+    ``beside`` is the strongest model, where this one was chosen. ``acquire``, ``amount`` and ``request`` are there once
+    it has asked for a lease, ``estimate`` is its input tokens as estimated, before calibration. ``counts`` says whether
+    the next flight is an attempt, and not the same one asked differently; ``cut_short`` that it ended by its deadline,
+    and there would have been another try.
+    """
 
-    acquire: Acquire
-    amount: Amount
-    request: ChatRequest
-
-    def __init__(
-        self,
-        call: ChatCall,
-        model: ModelInfo,
-        pool: CallerPool,
-        circuit: Circuit,
-        *,
-        why: str = "",
-        beside: ModelInfo | None = None,
-    ) -> None:
-        self.call = call
-        self.model = model
-        self.why = why
-        self.beside = beside  # the strongest model, where this one was chosen
-        self.pool = pool
-        self.circuit = circuit
-        self.stage: Stage = "new"
-        self.dialect: Dialect | None = None
-        self.number = 0
-        self.attempts = self.retries = self.bad_responses = self.throttled = 0
-        self.estimate = 0  # input tokens as estimated, before calibration
-        self.counts = True  # whether the next flight is an attempt, and not the same one asked differently
-        self.cut_short = False  # by its deadline: there would have been another try
-        self.since = self.queued = self.execution_ms = 0.0
-        self.usage = Usage()
-        self.last: CallFailure | None = None
+    call: ChatCall
+    model: ModelInfo
+    pool: CallerPool
+    circuit: Circuit
+    why: str = ""
+    beside: ModelInfo | None = None
+    stage: Stage = "new"
+    dialect: Dialect | None = None
+    acquire: Acquire = cast("Acquire", None)
+    amount: Amount = cast("Amount", None)
+    request: ChatRequest = cast("ChatRequest", None)
+    number: int = 0
+    attempts: int = 0
+    retries: int = 0
+    bad_responses: int = 0
+    throttled: int = 0
+    estimate: int = 0
+    counts: bool = True
+    cut_short: bool = False
+    since: float = 0.0
+    queued: float = 0.0
+    execution_ms: float = 0.0
+    usage: Usage = Usage()
+    last: CallFailure | None = None
 
     def queue_until(self, now: float) -> None:
         """Count the time since the stage began as waiting in a queue."""
@@ -188,35 +160,36 @@ class Call:
         return deadline is not None and deadline <= now
 
 
-class Flight:
+class Flight(Struct, eq=False):
     """An HTTP call under way; *call* is None once nobody waits for it."""
 
-    __slots__ = (
-        "aborted",
-        "acquire",
-        "call",
-        "caller",
-        "circuit",
-        "estimate",
-        "model",
-        "passed",
-        "pool",
-        "request",
-        "started",
-    )
+    call: Call | None
+    caller: str
+    circuit: Circuit
+    passed: Passed
+    pool: CallerPool
+    model: ModelInfo
+    acquire: Acquire
+    request: ChatRequest
+    estimate: int
+    started: float
+    aborted: bool = False
 
-    def __init__(self, call: Call, caller: str, now: float) -> None:
-        self.call: Call | None = call
-        self.circuit = call.circuit
-        self.estimate = call.estimate
-        self.passed = call.circuit.on_sent(now)
-        self.caller = caller
-        self.pool = call.pool
-        self.acquire = call.acquire
-        self.request = call.request
-        self.model = call.model
-        self.started = now
-        self.aborted = False
+
+def flight_of(call: Call, caller: str, now: float) -> Flight:
+    """Return the flight of a call that goes now."""
+    return Flight(
+        call=call,
+        caller=caller,
+        circuit=call.circuit,
+        passed=call.circuit.on_sent(now),
+        pool=call.pool,
+        model=call.model,
+        acquire=call.acquire,
+        request=call.request,
+        estimate=call.estimate,
+        started=now,
+    )
 
 
 # --- what is reserved for a call, and said of one that is over

@@ -32,15 +32,18 @@ RETRIES = RetryShare(share=0.2, floor=1.0, most=50.0)
 
 
 class Circuit:
-    """The breaker of one model at one endpoint, named *name*, and the steps that wait for it."""
+    """The breaker of one model at one endpoint, named *name*, and the steps that wait for it.
 
-    __slots__ = ("_breaker", "_fatals", "_last", "_parked", "name")
+    ``parked`` holds their deadlines, in the order in which they came.
+    """
+
+    __slots__ = ("_breaker", "_fatals", "_last", "name", "parked")
 
     def __init__(self, name: str) -> None:
         self.name = name
         self._breaker = Breaker(BRAKES)
         self._fatals = 0
-        self._parked: dict[str, float] = {}  # deadlines by step, in the order in which they came
+        self.parked: dict[str, float] = {}
         self._last: CallFailure | None = None
 
     def state(self, now: float) -> State:
@@ -76,36 +79,36 @@ class Circuit:
         until = inf if deadline is None else deadline
         failure = self._refusal(until, now)
         if failure is None:
-            self._parked.setdefault(step, until)
+            self.parked.setdefault(step, until)
         return failure
 
     def leave(self, step: str) -> None:
         """*step* waits no longer."""
-        self._parked.pop(step, None)
+        self.parked.pop(step, None)
 
     def due(self, now: float) -> float | None:
         """Return in how many seconds to call :meth:`release` again, None when nobody waits."""
-        if not self._parked:
+        if not self.parked:
             return None
         return self._breaker.wait(now) if self._breaker.state(now) is State.OPEN else AGAIN
 
     def release(self, now: float) -> tuple[list[str], list[tuple[str, CallFailure]]]:
         """Return the steps that may go now, and those that are refused now: all or one, or none of them."""
-        if not self._parked:
+        if not self.parked:
             return [], []
         match self._breaker.state(now):
             case State.CLOSED:
-                free = list(self._parked)
+                free = list(self.parked)
             case State.HALF_OPEN:
-                free = list(self._parked)[:1] if self.lets_go(now) else []
+                free = list(self.parked)[:1] if self.lets_go(now) else []
             case _:
                 free = []
         for step in free:
-            del self._parked[step]
-        judged = [(step, self._refusal(until, now)) for step, until in self._parked.items()]
+            del self.parked[step]
+        judged = [(step, self._refusal(until, now)) for step, until in self.parked.items()]
         refused = [(step, failure) for step, failure in judged if failure is not None]
         for step, _ in refused:
-            del self._parked[step]
+            del self.parked[step]
         return free, refused
 
     def _refusal(self, deadline: float, now: float) -> CallFailure | None:

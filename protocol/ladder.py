@@ -6,13 +6,15 @@ later, by the task that it was written for.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from zlib import crc32
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.calls import OUTPUT_UNKNOWN
 from protocol.chat import ChatMessage
+from protocol.models import ModelInfo
 from protocol.policies.complexity import estimate as complexity_of
 from protocol.policies.routing import Choice, Job, Room, Router, Rung
 from protocol.policies.token_estimate import bound_messages, estimate_messages
@@ -20,7 +22,6 @@ from protocol.policies.token_estimate import bound_messages, estimate_messages
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from protocol.models import ModelInfo
     from protocol.signals import ChatCall, Graded
 
 USUAL_OUTPUT = 1000
@@ -31,7 +32,7 @@ MOST_OPEN = 4096
 """How many choices are remembered until somebody grades them; the oldest go first."""
 
 
-class Picked(NamedTuple):
+class Picked(Struct, frozen=True, gc=False):
     """The model of a call (None: there is none of that name), and why.
 
     *beside* is the strongest model of the ladder where this one was chosen, None where there was no choice.

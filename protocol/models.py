@@ -56,7 +56,7 @@ class ModelInfo(Struct, frozen=True, kw_only=True):
 
     def cost(self, usage: Usage) -> int | None:
         """Return what *usage* costs in nano-dollars, None when the price is unknown."""
-        reached = self._reached(usage.input_tokens)
+        reached = self._reached(usage.input_tokens) if self.prices else ()
         return reached[-1].cost(usage) if reached else None
 
     def most(self, input_tokens: int, output_tokens: int) -> int | None:
