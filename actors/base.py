@@ -17,6 +17,7 @@ from __future__ import annotations
 import traceback as tracebacks
 from datetime import UTC, datetime
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pykka
@@ -118,7 +119,7 @@ class Actor(pykka.Actor):
 
         0 or less is at once, NaN and infinity raise ``ValueError``.
         """
-        if not seconds < float("inf"):
+        if not seconds < inf:
             raise ValueError(f"timer {key!r}: {seconds} is no number of seconds")
         self._timers[key] = timed = Timed(key, message)
         if self._timing is None:

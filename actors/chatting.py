@@ -171,7 +171,10 @@ def read_output(text: str, returns: type[T], reader: Callable[[str], T | None] |
 
     Gives the value, or what is wrong with it.
     """
-    found = extract_json(text)
+    try:
+        return msgspec.json.decode(text, type=returns), None
+    except (msgspec.DecodeError, RecursionError):
+        found = extract_json(text)
     error = "it holds no JSON"
     if found is not None:
         try:

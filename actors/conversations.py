@@ -60,7 +60,7 @@ class Conversational(Asking):
         self._running = talk
         talk.replaying = bool(recorded)
         try:
-            effects = talk.conversation.resume(recorded, at)
+            effects = talk.conversation.resume(recorded, at) if recorded else talk.conversation.start(at)
         except NonDeterminismError as error:
             talk.conversation.close()
             effects = [Failed(error)]

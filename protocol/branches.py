@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine
+from typing import Any
+
+from msgspec import Struct
 
 from protocol import ids
 from protocol.errors import Cancelled
 
-if TYPE_CHECKING:
-    from collections.abc import Coroutine
 
-
-class Join:
+class Join(Struct, eq=False):
     """A gather or scope that waits for its branches."""
 
-    __slots__ = ("cancelled", "errors", "fail_fast", "left", "single", "step", "values")
-
-    def __init__(self, step: str, size: int, *, fail_fast: bool, single: bool) -> None:
-        self.step = step
-        self.left = size
-        self.values: list[Any] = [None] * size
-        self.errors: dict[int, BaseException] = {}
-        self.fail_fast = fail_fast
-        self.single = single
-        self.cancelled = False
+    step: str
+    left: int
+    fail_fast: bool
+    single: bool
+    values: list[Any]
+    errors: dict[int, BaseException] = {}
+    cancelled: bool = False
 
     def error(self, *, doomed: bool) -> BaseException:
         """Return what is raised: the error of the lowest index.
@@ -37,29 +34,18 @@ class Join:
         return chosen[min(chosen)]
 
 
-class Branch:
+class Branch(Struct, eq=False):
     """One line of control: a coroutine, its path, how many steps it has awaited, and the time of its last answer."""
 
-    __slots__ = ("coroutine", "index", "join", "memory", "now", "ordinal", "parent", "path", "throws")
-
-    def __init__(
-        self,
-        path: str,
-        coroutine: Coroutine[Any, Any, Any],
-        now: float,
-        parent: Branch | None = None,
-        join: Join | None = None,
-        index: int = 0,
-    ) -> None:
-        self.path = path
-        self.coroutine = coroutine
-        self.now = now
-        self.parent = parent
-        self.join = join
-        self.index = index
-        self.ordinal = 0
-        self.throws = 0
-        self.memory: Any = parent.memory if parent is not None else None
+    path: str
+    coroutine: Coroutine[Any, Any, Any]
+    now: float
+    parent: Branch | None = None
+    join: Join | None = None
+    index: int = 0
+    memory: Any = None
+    ordinal: int = 0
+    throws: int = 0
 
     def take_ordinal(self) -> str:
         """Return the id of the step that is awaited now, and count it."""

@@ -97,8 +97,10 @@ class Lines:
 
     def lines(self) -> tuple[Line, ...]:
         """Return everything, in an order that does not depend on when it was added."""
-        places = sorted(self._sums, key=lambda p: (p.role, p.model, -1 if p.round is None else p.round))
-        return tuple(Line(role=p.role, model=p.model, round=p.round, sums=self._sums[p]) for p in places)
+        places: Iterable[Place] = self._sums
+        if len(self._sums) > 1:
+            places = sorted(places, key=lambda p: (p.role, p.model, -1 if p.round is None else p.round))
+        return tuple([Line(role=p.role, model=p.model, round=p.round, sums=self._sums[p]) for p in places])
 
 
 def plus(one: int | None, other: int | None) -> int | None:

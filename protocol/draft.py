@@ -151,4 +151,4 @@ def by_aspect(review: Verdict | None) -> dict[str, bool]:
 def total(costs: Iterable[float | None]) -> float | None:
     """Return the sum, None as soon as one is unknown."""
     known = list(costs)
-    return None if None in known else sum(cost or 0.0 for cost in known)
+    return None if None in known else sum([cost or 0.0 for cost in known])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from msgspec import Struct, field
 from msgspec.structs import replace
 
 from protocol.chat import Usage
@@ -16,38 +17,23 @@ if TYPE_CHECKING:
 NANO = 1_000_000_000
 
 
-class Ledger:
+class Ledger(Struct, eq=False):
     """The running sums of one conversation.
 
     Money is integer nano-dollars inside, so the order of booking changes nothing.
     """
 
-    __slots__ = (
-        "calls",
-        "cost",
-        "execution_ms",
-        "lines",
-        "model",
-        "queue_ms",
-        "retries",
-        "served",
-        "truncated",
-        "usage",
-        "why_model",
-    )
-
-    def __init__(self) -> None:
-        self.calls = 0
-        self.served = 0
-        self.retries = 0
-        self.execution_ms = 0.0
-        self.queue_ms = 0.0
-        self.usage = Usage()
-        self.cost: int | None = 0
-        self.model: str | None = None
-        self.why_model: str | None = None
-        self.truncated = False
-        self.lines = Lines()
+    calls: int = 0
+    served: int = 0
+    retries: int = 0
+    execution_ms: float = 0.0
+    queue_ms: float = 0.0
+    usage: Usage = Usage()
+    cost: int | None = 0
+    model: str | None = None
+    why_model: str | None = None
+    truncated: bool = False
+    lines: Lines = field(default_factory=Lines)
 
     def add_call(self, result: ChatResult, role: str = "", round_: int | None = None) -> None:
         """Book a model call of *role*, in round *round_* if there are any, whether it succeeded or not."""
@@ -55,7 +41,7 @@ class Ledger:
             self.lines.add(Place(role, result.model or "", round_), sums_of(result))
         self.served += bool(result.served)
         self.calls += result.attempts
-        self.retries += max(0, result.attempts - 1)
+        self.retries += result.attempts - 1 if result.attempts else 0
         self.execution_ms += result.execution_time_ms
         self.queue_ms += result.queue_time_ms
         self.usage += result.usage

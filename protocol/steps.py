@@ -253,8 +253,9 @@ class Conversation:
             self._fork(branch, awaited)
         elif isinstance(awaited, Scope):
             step = branch.take_ordinal()
-            join = Join(step, 1, fail_fast=False, single=True)
-            self._ready.append((Branch(step, awaited.coroutine, branch.now, branch, join), None, None))
+            join = Join(step, 1, fail_fast=False, single=True, values=[None])
+            inner = Branch(step, awaited.coroutine, branch.now, branch, join, memory=branch.memory)
+            self._ready.append((inner, None, None))
         else:
             kind = type(awaited)
             what = "something foreign" if awaited is None else f"{kind.__module__}.{kind.__qualname__}"
@@ -272,11 +273,13 @@ class Conversation:
 
     def _fork(self, branch: Branch, gather: Gather) -> None:
         step = branch.take_ordinal()
-        join = Join(step, len(gather.awaitables), fail_fast=gather.fail_fast, single=False)
+        size = len(gather.awaitables)
+        join = Join(step, size, fail_fast=gather.fail_fast, single=False, values=[None] * size)
         if not gather.awaitables:
             self._ready.append((branch, (), None))
         for index, awaitable in enumerate(gather.awaitables):
-            child = Branch(ids.branch(step, index), _await(awaitable), branch.now, branch, join, index)
+            path = ids.branch(step, index)
+            child = Branch(path, _await(awaitable), branch.now, branch, join, index, branch.memory)
             self._ready.append((child, None, None))
 
     def _finish(self, branch: Branch, value: Any, error: BaseException | None) -> None:

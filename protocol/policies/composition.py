@@ -25,6 +25,8 @@ def compose(drafts: Sequence[tuple[str, str]]) -> str:
 def closed(text: str) -> str:
     """Return *text* with the end of a block of code that is still open."""
     fence = ""
+    if "```" not in text and "~~~" not in text:
+        return text
     for found in _FENCE.finditer(text):
         if not fence:
             fence = found[1]

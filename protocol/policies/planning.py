@@ -11,7 +11,8 @@ _NUMBER = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*\u2022])\s+")
 
 
 _FENCE = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
-_BETWEEN = re.compile(r"[,;\n]|\b(?:and|und)\b", re.IGNORECASE)
+_BETWEEN = re.compile(r"[,;\n]|\b(?:and|und)\b")
+"""What stands between the parts of a text in lower case."""
 LONGEST_REMEMBERED = 4096
 """Characters of the longest pair whose words are remembered: planner, coder and reviewer ask for the same ones."""
 QUOTED = 0.6
@@ -60,7 +61,7 @@ def _without(parts: tuple[str, ...], subtask: str) -> str:
 
 def _split(task: str) -> tuple[str, ...]:
     """Return what stands between the commas and ands of *task*, in lower case."""
-    return tuple(part.casefold() for part in (piece.strip(" .") for piece in _BETWEEN.split(task)) if part)
+    return tuple(part for part in (piece.strip(" .") for piece in _BETWEEN.split(task.casefold())) if part)
 
 
 _parts = lru_cache(maxsize=64)(_split)

@@ -34,15 +34,17 @@ def aggregate(rubric: Rubric, draft: str) -> Verdict:
     if isinstance(rubric, Stated):
         stated = rubric.review
         return Verdict(issues=stated.issues, score=stated.score, approved=stated.approved)
-    checks = tuple(check for check in rubric.checks if check.passes or is_quoted(check.evidence, draft))
-    aspects = {check.aspect for check in checks}
-    failed = {check.aspect for check in checks if not check.passes}
-    whole = sum(WEIGHTS[aspect] for aspect in aspects)
-    score = round(10 * sum(WEIGHTS[aspect] for aspect in aspects - failed) / whole) if whole else 0
+    checks = tuple([check for check in rubric.checks if check.passes or is_quoted(check.evidence, draft)])
+    holds = dict.fromkeys([check.aspect for check in checks], True)
+    failed = [check for check in checks if not check.passes]
+    for check in failed:
+        holds[check.aspect] = False
+    whole = sum([WEIGHTS[aspect] for aspect in holds])
+    score = round(10 * sum([WEIGHTS[aspect] for aspect in holds if holds[aspect]]) / whole) if whole else 0
     return Verdict(
-        issues=tuple(dict.fromkeys(issue(check) for check in checks if not check.passes)),
+        issues=tuple(dict.fromkeys([issue(check) for check in failed])),
         score=score,
-        approved="correctness" in aspects and not failed & NEEDED,
+        approved="correctness" in holds and not any(check.aspect in NEEDED for check in failed),
         checks=checks,
     )
 
