@@ -29,6 +29,10 @@ T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 
 
+NOTHING_AGAIN: frozenset[str] = frozenset()
+"""One for all: each empty set would be another object."""
+
+
 class Talk:
     """One conversation: the coroutine's driver, what asked for it, and its ledger.
 
@@ -47,7 +51,7 @@ class Talk:
         self.deadline = deadline
         self.ledger = Ledger()
         self.replaying = False
-        self.again: frozenset[str] = frozenset()
+        self.again = NOTHING_AGAIN
         self.conversation: Conversation = cast("Conversation", None)
 
 
@@ -99,8 +103,8 @@ class Asking(Actor):
         model and cost. *timeout* is in seconds. Raises ``TaskFailed`` when the task failed.
         """
         encoded = b"" if data is None else msgspec.json.encode(data, order="deterministic")
-        options = {"data": data, "metadata": dict(metadata or {}), "timeout": _seconds(timeout)}
-        return Step("ask", None if to is None else str(to), content, self._reader(returns), options, encoded)
+        options = {"data": data, "metadata": dict(metadata or {}), "timeout": _seconds(timeout), "returns": returns}
+        return Step("ask", None if to is None else str(to), content, self._read_task, options, encoded)
 
     def call(self, fn: Callable[..., T], *args: Any, timeout: float | None = None) -> Step[T]:
         """Run the blocking function *fn* on a worker thread.
@@ -111,7 +115,7 @@ class Asking(Actor):
         name = getattr(fn, "__qualname__", repr(fn))
         type_ = _return_type(fn)
 
-        def read(payload: Payload) -> T:
+        def read(_step: Step[T], payload: Payload) -> T:
             if not isinstance(payload, Returned) or payload.error is not None:
                 raise TaskFailed(_as_failure(name, payload))
             try:
@@ -156,17 +160,16 @@ class Asking(Actor):
 
     # --- how answers read
 
-    def _reader(self, returns: type[Any] | None) -> Callable[[Payload], Any]:
-        def read(payload: Payload) -> Any:
-            result = payload if isinstance(payload, TaskResult) else _as_failure("", payload)
-            self.answered(self._running, result)
-            if not result.success:
-                raise TaskFailed(result)
-            if returns is TaskResult:
-                return result
-            return result.result if returns is None else decode(result, returns)
-
-        return read
+    def _read_task(self, step: Step[Any], payload: Payload) -> Any:
+        """Book the result of a task, and read it as what was asked for."""
+        result = payload if isinstance(payload, TaskResult) else _as_failure("", payload)
+        self.answered(self._running, result)
+        if not result.success:
+            raise TaskFailed(result)
+        returns = step.options["returns"]
+        if returns is TaskResult:
+            return result
+        return result.result if returns is None else decode(result, returns)
 
     def answered(self, talk: Talk, result: TaskResult) -> None:
         """Look at the result of an awaited task; books it."""
@@ -212,5 +215,5 @@ def _as_failure(agent: str, payload: Payload) -> TaskResult:
     return failed("", ErrorKind.INTERNAL, f"an answer of type {type(payload).__name__} was not expected", agent=agent)
 
 
-def _nothing(_payload: Payload) -> None:
+def _nothing(_step: Step[None], _payload: Payload) -> None:
     return None

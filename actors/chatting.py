@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+NO_OCCASION = Occasion()
 REPAIR = "Your answer could not be read: {error}. Answer again with nothing but one JSON value that follows the schema."
 
 
@@ -112,21 +113,17 @@ class Chatting(Conversational):
 
     def _turn(self, content: str, messages: tuple[ChatMessage, ...], options: dict[str, Any]) -> Step[ChatReply]:
         """One model turn: a step whose answer is booked when it is read, on a resume too."""
-        occasion: Occasion = options.get("occasion") or Occasion()
-
-        def read(payload: Payload) -> ChatReply:
-            result = cast("ChatResult", payload)
-            self._running.ledger.add_call(result, self.role, occasion.round)
-            if result.reply is not None:
-                return result.reply
-            failure = result.failure
-            kind = ErrorKind.INTERNAL if failure is None else failure.kind
-            raise TaskFailed(
-                failed(self._running.id, kind, failure.message if failure else "no reply", agent=self.address)
-            )
-
         trimmed = trim(messages, self.settings.history_tokens, estimate)
-        return Step("chat", self.role, content, read, {"messages": trimmed, **options})
+        return Step("chat", self.role, content, self._read_turn, {"messages": trimmed, **options})
+
+    def _read_turn(self, step: Step[ChatReply], payload: Payload) -> ChatReply:
+        result, occasion = cast("ChatResult", payload), step.options.get("occasion") or NO_OCCASION
+        self._running.ledger.add_call(result, self.role, occasion.round)
+        if result.reply is not None:
+            return result.reply
+        failure = result.failure
+        kind = ErrorKind.INTERNAL if failure is None else failure.kind
+        raise TaskFailed(failed(self._running.id, kind, failure.message if failure else "no reply", agent=self.address))
 
     def _whole(self, reply: ChatReply) -> ChatReply:
         """Return *reply* unless it was cut at ``max_tokens``: a failure where the role does not keep such texts."""
@@ -162,7 +159,7 @@ class Chatting(Conversational):
             again=step in talk.again,
             coalesce=settings.coalesce,
             cache_seconds=settings.cache_seconds,
-            occasion=replace(options.get("occasion") or Occasion(), task=talk.id, last=talk.ledger.model),
+            occasion=replace(options.get("occasion") or NO_OCCASION, task=talk.id, last=talk.ledger.model),
         )
 
 

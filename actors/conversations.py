@@ -65,7 +65,8 @@ class Conversational(Asking):
             talk.conversation.close()
             effects = [Failed(error)]
         talk.replaying = False
-        talk.again = frozenset(talk.conversation.waiting) if again else frozenset()
+        if again:
+            talk.again = frozenset(talk.conversation.waiting)
         self._perform(talk, effects)
 
     def deliver(self, answer: Answer) -> None:

@@ -156,15 +156,14 @@ class TeamWorkflow(Workflow):
         tests = given_tests(draft.subtask) or (given_tests(task) if len(self.drafts) == 1 else "")
         tests = tests if self.running.on else ""
         brief: Brief | None = Brief(task=task, subtask=draft.subtask, rounds=self.rules.max_rounds + 1, tests=tests)
-        guard = ProgressGuard(alike, Patience(noise=self.rules.judge_noise), stronger=self.rules.ladder)
         while brief is not None:
             try:
-                brief = await self._round(draft, brief, guard)
+                brief = await self._round(draft, brief)
             except TaskFailed as failure:
                 self._unfinished(draft, failure)
                 return
 
-    async def _round(self, draft: Draft, brief: Brief, guard: ProgressGuard) -> Brief | None:
+    async def _round(self, draft: Draft, brief: Brief) -> Brief | None:
         """Write a draft, run it, have it reviewed; return what its coder is told next, None when the loop is over.
 
         A draft that is an earlier one again is not reviewed again; one that differs in little is run all the same.
@@ -189,26 +188,17 @@ class TeamWorkflow(Workflow):
         draft.add(replace(round_, cost_usd=cost, seconds=self.now() - began), found)
         if failure is not None:
             raise failure
-        return self._decided(draft, brief, guard, review, results, again=twin is not None)
+        return self._decided(draft, brief, review, results, again=twin is not None)
 
     def _decided(
-        self,
-        draft: Draft,
-        brief: Brief,
-        guard: ProgressGuard,
-        review: Verdict | None,
-        results: list[TaskResult],
-        *,
-        again: bool,
+        self, draft: Draft, brief: Brief, review: Verdict | None, results: list[TaskResult], *, again: bool
     ) -> Brief | None:
         """Judge the last round, let everybody hear of it, and return what the coder is told next."""
         last, written = draft.history[-1], results[0]
         judgement = judge(draft.history, self.rules.judging(), self._left(draft), REPEATS if again else ())
         advice = Advice(Reaction.GO_ON)
         if self.rules.progress_guard == "auto" and judgement.next is Next.REVISE:
-            tokens = sum(result.usage.input_tokens + result.usage.output_tokens for result in results)
-            output = Output(text=last.text, mark=mark(last, draft.checked[-1]), score=last.score, cost=tokens)
-            advice = guard.on_output(output)
+            advice = self._watched(draft, results)
         if advice.reaction is Reaction.STOP:
             judgement = replace(judgement, next=Next.KEEP, why=Stop.CYCLE if again else Stop.PLATEAU)
         if last.score is not None or last.passed is not None:
@@ -226,6 +216,16 @@ class TeamWorkflow(Workflow):
             error=draft.note or None,
         )
         return self._next(brief, draft, advice, written.model) if judgement.next is Next.REVISE else None
+
+    def _watched(self, draft: Draft, results: list[TaskResult]) -> Advice:
+        """Let the draft's guard look at its last round; there is one as soon as there is a draft to be mended."""
+        last = draft.history[-1]
+        if draft.guard is None:
+            draft.guard = ProgressGuard(alike, Patience(noise=self.rules.judge_noise), stronger=self.rules.ladder)
+        tokens = sum(result.usage.input_tokens + result.usage.output_tokens for result in results)
+        return draft.guard.on_output(
+            Output(text=last.text, mark=mark(last, draft.checked[-1]), score=last.score, cost=tokens)
+        )
 
     async def run_code(self, draft: Draft, text: str, brief: Brief) -> Facts | None:
         """Return what running *text* showed; None where drafts are not run. An executor that failed says nothing."""

@@ -26,7 +26,7 @@ class Step(Generic[T]):
         kind: str,
         recipient: str | None,
         content: str,
-        read: Callable[[Payload], T],
+        read: Callable[[Step[T], Payload], T],
         options: dict[str, Any] | None = None,
         data: bytes = b"",
     ) -> None:
@@ -41,7 +41,7 @@ class Step(Generic[T]):
         self._fingerprint = ""
 
     def __await__(self) -> Generator[Step[T], Payload, T]:
-        return self.read((yield self))
+        return self.read(self, (yield self))
 
     @property
     def fingerprint(self) -> str:

@@ -12,12 +12,11 @@ from protocol.errors import Cancelled
 
 
 class Join(Struct, eq=False):
-    """A gather or scope that waits for its branches."""
+    """A gather that waits for its branches."""
 
     step: str
     left: int
     fail_fast: bool
-    single: bool
     values: list[Any]
     errors: dict[int, BaseException] = {}
     cancelled: bool = False
@@ -35,7 +34,10 @@ class Join(Struct, eq=False):
 
 
 class Branch(Struct, eq=False):
-    """One line of control: a coroutine, its path, how many steps it has awaited, and the time of its last answer."""
+    """One line of control: a coroutine, its path, how many steps it has awaited, and the time of its last answer.
+
+    One that has a *parent* and no *join* is a scope.
+    """
 
     path: str
     coroutine: Coroutine[Any, Any, Any]

@@ -82,25 +82,22 @@ class Costs(Struct, frozen=True, kw_only=True, gc=False):
     planning: int | None = 0
 
 
-class Lines:
+class Lines(dict[Place, Sums]):
     """Sums by place, added to as calls end."""
 
-    __slots__ = ("_sums",)
-
-    def __init__(self) -> None:
-        self._sums: dict[Place, Sums] = {}
+    __slots__ = ()
 
     def add(self, place: Place, sums: Sums) -> None:
         """Add *sums* to what is kept for *place*."""
-        before = self._sums.get(place)
-        self._sums[place] = sums if before is None else before + sums
+        before = self.get(place)
+        self[place] = sums if before is None else before + sums
 
     def lines(self) -> tuple[Line, ...]:
         """Return everything, in an order that does not depend on when it was added."""
-        places: Iterable[Place] = self._sums
-        if len(self._sums) > 1:
+        places: Iterable[Place] = self
+        if len(self) > 1:
             places = sorted(places, key=lambda p: (p.role, p.model, -1 if p.round is None else p.round))
-        return tuple([Line(role=p.role, model=p.model, round=p.round, sums=self._sums[p]) for p in places])
+        return tuple([Line(role=p.role, model=p.model, round=p.round, sums=self[p]) for p in places])
 
 
 def plus(one: int | None, other: int | None) -> int | None:

@@ -15,6 +15,7 @@ from protocol.facts import Checked
 from protocol.messages import Accepted
 from protocol.policies.facts_gate import failures, proven, reached, shorten
 from protocol.policies.feedback import Next, Round, alike, best_of
+from protocol.policies.progress_guard import ProgressGuard
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -28,7 +29,8 @@ class Draft(Struct, kw_only=True):
     """The best draft of one subtask so far, and how it stands.
 
     ``history`` are its rounds, ``checked`` what running each of them showed. ``origin`` says where the subtask came
-    from, ``note`` what went wrong; ``noise`` is by how much reviews of one draft differ.
+    from, ``note`` what went wrong; ``noise`` is by how much reviews of one draft differ. ``guard`` looks on from the
+    first round that has to be mended.
     """
 
     subtask: str
@@ -44,6 +46,7 @@ class Draft(Struct, kw_only=True):
     history: tuple[Round, ...] = ()
     facts: Checked | None = None
     checked: tuple[Checked | None, ...] = ()
+    guard: ProgressGuard | None = None
 
     @property
     def best(self) -> int:

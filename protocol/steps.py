@@ -253,8 +253,7 @@ class Conversation:
             self._fork(branch, awaited)
         elif isinstance(awaited, Scope):
             step = branch.take_ordinal()
-            join = Join(step, 1, fail_fast=False, single=True, values=[None])
-            inner = Branch(step, awaited.coroutine, branch.now, branch, join, memory=branch.memory)
+            inner = Branch(step, awaited.coroutine, branch.now, branch, memory=branch.memory)
             self._ready.append((inner, None, None))
         else:
             kind = type(awaited)
@@ -274,7 +273,7 @@ class Conversation:
     def _fork(self, branch: Branch, gather: Gather) -> None:
         step = branch.take_ordinal()
         size = len(gather.awaitables)
-        join = Join(step, size, fail_fast=gather.fail_fast, single=False, values=[None] * size)
+        join = Join(step, size, fail_fast=gather.fail_fast, values=[None] * size)
         if not gather.awaitables:
             self._ready.append((branch, (), None))
         for index, awaitable in enumerate(gather.awaitables):
@@ -284,9 +283,13 @@ class Conversation:
 
     def _finish(self, branch: Branch, value: Any, error: BaseException | None) -> None:
         join, parent = branch.join, branch.parent
-        if join is None or parent is None:
+        if parent is None:
             self.finished = True
             self._effects.append(Done(value) if error is None else Failed(error))
+            return
+        if join is None:  # a scope
+            parent.now, parent.memory = branch.now, branch.memory
+            self._ready.append((parent, value, error))
             return
         join.left -= 1
         if error is None:
@@ -296,8 +299,6 @@ class Conversation:
             if join.fail_fast and not join.cancelled:
                 join.cancelled = True
                 self._abandon(f"{join.step}.")
-        if join.single:
-            parent.memory = branch.memory
         if join.left == 0:
             self._joined(parent, join, branch.now)
 
@@ -306,7 +307,7 @@ class Conversation:
         if join.errors:
             self._ready.append((parent, None, join.error(doomed=self.cancelled or parent.doomed())))
         else:
-            self._ready.append((parent, join.values[0] if join.single else tuple(join.values), None))
+            self._ready.append((parent, tuple(join.values), None))
 
     def _abandon(self, prefix: str) -> None:
         """Raise ``Cancelled`` in the branches below *prefix* that wait for a step."""

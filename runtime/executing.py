@@ -14,12 +14,11 @@ from actors.executor import Executor, NoBox
 from actors.team import Running
 from protocol.errors import ConfigError
 from protocol.roles import AgentRole
-from runtime.bubblewrap import NoSandboxError, find_tools
-from runtime.sandbox import Sandbox
 
 if TYPE_CHECKING:
     from actors.directory import ActorSpec
     from runtime.config import Config
+    from runtime.sandbox import Sandbox
 
 NO_SANDBOX = "no sandbox"
 
@@ -29,7 +28,7 @@ class Executing:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._sandbox = Sandbox()
+        self._sandbox: Sandbox | None = None
         self._reason = "executor.enabled is false"
         self.running = Running()
 
@@ -44,6 +43,9 @@ class Executing:
         if self._of_users_own():
             self.running = Running(on=True)
             return
+        from runtime.sandbox import Sandbox  # noqa: PLC0415 (what starts processes is not read where nothing is run)
+
+        self._sandbox = Sandbox()
         reason = self._sandbox.obstacle() if enabled is True else _missing()
         self._reason = reason or ""
         if enabled is True and reason is not None:
@@ -57,13 +59,14 @@ class Executing:
         """
         if self._of_users_own():
             return {}
-        box = self._sandbox if self.running.on else NoBox(self._reason)
+        box = self._sandbox if self._sandbox is not None and self.running.on else NoBox(self._reason)
         spec = agent_spec(Executor, AgentRole.EXECUTOR, 0)
         return {AgentRole.EXECUTOR: (replace(spec, factory=lambda: equip(Executor(box), AgentRole.EXECUTOR, None)),)}
 
     def close(self) -> None:
         """End every run, now and later."""
-        self._sandbox.close()
+        if self._sandbox is not None:
+            self._sandbox.close()
 
     def _of_users_own(self) -> bool:
         role = self._config.roles.get(AgentRole.EXECUTOR)
@@ -71,6 +74,8 @@ class Executing:
 
 
 def _missing() -> str | None:
+    from runtime.bubblewrap import NoSandboxError, find_tools  # noqa: PLC0415 (as above)
+
     try:
         find_tools()
     except NoSandboxError as error:

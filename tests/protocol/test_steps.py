@@ -18,7 +18,7 @@ from protocol.steps import Abandon, Ask, Conversation, Done, Failed, Unexpected
 
 
 def ask(content: str) -> Step[str]:
-    def read(payload):
+    def read(_step, payload):
         if payload.error is not None:
             raise ValueError(payload.error)
         return payload.value
@@ -413,7 +413,7 @@ def test_a_mismatch_names_what_was_recorded_and_what_is_asked():
 def test_a_typed_payload_is_compared_too():
     def typed(data: bytes):
         async def run():
-            return await Step("ask", "coder", "a", lambda payload: payload.value, None, data)
+            return await Step("ask", "coder", "a", lambda _, payload: payload.value, None, data)
 
         return conversation(run())
 
