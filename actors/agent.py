@@ -13,6 +13,7 @@ from copy import deepcopy
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from actors.asking import Talk
@@ -34,19 +35,16 @@ OWN = frozenset({"blocking", "handle", "restart_on", "role", "settings", "system
 """What a subclass may define."""
 
 
-class Held:
+class Held(Struct, eq=False):
     """A message taken and not yet answered; lives in the mailbox.
 
     *blamed*: its handler made the agent restart. *open*: what an earlier instance waited for, by whoever works for it.
     """
 
-    __slots__ = ("blamed", "deliveries", "message", "open")
-
-    def __init__(self, message: AgentMessage) -> None:
-        self.message = message
-        self.deliveries = 1
-        self.blamed = False
-        self.open: dict[str, str] = {}
+    message: AgentMessage
+    deliveries: int = 1
+    blamed: bool = False
+    open: dict[str, str] = {}
 
     def note(self, talk: Talk) -> None:
         """Remember what *talk* waits for: whoever ends it, if it is not resumed, has to say that nobody does."""

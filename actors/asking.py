@@ -16,12 +16,12 @@ from protocol.errors import ErrorKind, TaskFailed
 from protocol.ledger import Ledger
 from protocol.messages import AgentMessage, TaskResult, failed
 from protocol.signals import Payload, Returned
+from protocol.steps import Conversation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from random import Random
 
-    from protocol.steps import Conversation
 
 T = TypeVar("T")
 T1 = TypeVar("T1")
@@ -29,30 +29,21 @@ T2 = TypeVar("T2")
 T3 = TypeVar("T3")
 
 
-NOTHING_AGAIN: frozenset[str] = frozenset()
-"""One for all: each empty set would be another object."""
-
-
-class Talk:
+class Talk(msgspec.Struct, eq=False):
     """One conversation: the coroutine's driver, what asked for it, and its ledger.
 
     ``again`` names the steps that an earlier instance may have asked for already.
     """
 
-    __slots__ = ("again", "conversation", "deadline", "flow", "id", "ledger", "message", "priority", "replaying")
-
-    def __init__(
-        self, id_: str, message: AgentMessage | None, *, priority: int, flow: str, deadline: float | None
-    ) -> None:
-        self.id = id_
-        self.message = message
-        self.priority = priority
-        self.flow = flow
-        self.deadline = deadline
-        self.ledger = Ledger()
-        self.replaying = False
-        self.again = NOTHING_AGAIN
-        self.conversation: Conversation = cast("Conversation", None)
+    id: str
+    message: AgentMessage | None
+    priority: int
+    flow: str
+    deadline: float | None
+    ledger: Ledger = msgspec.field(default_factory=Ledger)
+    replaying: bool = False
+    again: frozenset[str] = frozenset()
+    conversation: Conversation = cast("Conversation", None)
 
 
 class Asking(Actor):

@@ -39,7 +39,7 @@ from protocol.domain import (
     real_money,
 )
 from protocol.errors import ErrorKind
-from protocol.line import Waiter, share
+from protocol.line import share, waiter_of
 from protocol.policies.budget import FITS, LATER, LATER_IN_RUN, NEVER_IN_RUN, UNPRICED, Budget
 from protocol.policies.token_bucket import TICK
 from protocol.signals import Acquire, Allow, Cancel, Granted, Reaffirm, Refused, Settle
@@ -97,7 +97,7 @@ class Limiter:
         domain = self._domain(request.domain, now)
         if request.lease in self._leases or request.lease in domain.line:
             return []
-        waiter = Waiter(request, now)
+        waiter = waiter_of(request, now)
         if not domain.fits(waiter.costs):
             reason = f"one call is larger than the limit of {domain.name!r}"
             return [_refuse(request, ErrorKind.NEVER_FITS, reason)]
@@ -143,7 +143,7 @@ class Limiter:
             domain = self._domain(request.domain, now)
             if request.lease not in self._leases:
                 domain.line.remove(request.lease, now)
-                waiter = Waiter(request, now)
+                waiter = waiter_of(request, now)
                 domain.line.adopt(waiter)
                 self._hold(Lease(domain, waiter, domain.adopt(waiter.costs, now)))
         self._heard_of(reaffirm.holder)

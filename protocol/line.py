@@ -32,21 +32,23 @@ def costs_of(amount: Amount) -> Costs:
 
 def share(costs: Costs) -> int:
     """Return what *costs* take of a flow's share: the tokens, or the request where nobody counts tokens."""
-    return max(costs[0], costs[1])
+    return costs[1] or costs[0]
 
 
-class Waiter(Place):
+class Waiter(Place, kw_only=True):
     """A request of *run*, with its *costs*, in line since the instant *since*; *called*: it stood aside before."""
 
-    __slots__ = ("called", "costs", "request", "run", "since")
+    request: Acquire
+    run: str
+    costs: Costs
+    since: float
+    called: bool = False
 
-    def __init__(self, request: Acquire, since: float) -> None:
-        self.costs = costs_of(request.amount)
-        super().__init__(request.lease, share(self.costs))
-        self.request = request
-        self.run = ids.run_of(request.lease)
-        self.since = since
-        self.called = False
+
+def waiter_of(request: Acquire, since: float) -> Waiter:
+    """Return who gets in line with *request*."""
+    lease, costs = request.lease, costs_of(request.amount)
+    return Waiter(lease, share(costs), request=request, run=ids.run_of(lease), costs=costs, since=since)
 
 
 class Line:

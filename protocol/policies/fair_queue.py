@@ -31,18 +31,15 @@ ROOMY = 1024
 """From so many waiters on, the room of a line that has shrunk to an eighth is given back."""
 
 
-class Place:
+class Place(Struct, eq=False):
     """One waiter's place in line, and after that the ticket of its call: the base of what waits in a queue."""
 
-    __slots__ = ("after", "before", "cost", "flow", "key", "number")
-
-    def __init__(self, key: str, cost: float) -> None:
-        self.key = key
-        self.cost = cost
-        self.number = 0
-        self.flow: _Flow | None = None
-        self.before: Place | None = None
-        self.after: Place | None = None
+    key: str
+    cost: float
+    number: int = 0
+    flow: _Flow | None = None
+    before: Place | None = None
+    after: Place | None = None
 
 
 P = TypeVar("P", bound=Place)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from protocol.line import Line, Waiter
+from protocol.line import Line, waiter_of
 from protocol.policies.ageing import Turn
 from protocol.signals import Acquire, Amount
 
@@ -11,7 +11,7 @@ def waiter(number, priority, since=0.0):
     request = Acquire(
         lease=f"run/{number}#1", domain="main", amount=Amount(requests=1), priority=priority, holder="h", reply_to="h"
     )
-    return Waiter(request, since)
+    return waiter_of(request, since)
 
 
 def line(*waiters):
