@@ -48,6 +48,10 @@ class Reply(http.client.HTTPResponse):
         self.length = 0 if status in NO_BODY else None if self.chunked else _length(headers.get("content-length"))
         self.will_close = self._check_close() or (self.length is None and not self.chunked)
 
+    def hold(self: Any) -> None:
+        """Keep the socket, since the connection is closed before the body is read."""
+        self.fp.raw.hold()
+
     def _read_head(self) -> dict[str, str]:
         headers: dict[str, str] = {}
         readline = self.fp.readline
@@ -124,7 +128,8 @@ class Recorded:
             reply.close()
             raise
         if reply.will_close:
-            self.close()  # the reply still has its socket
+            reply.hold()
+            self.close()
         return reply
 
     def respond(self, sock: socket.socket, **options: Any) -> Reply:

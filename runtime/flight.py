@@ -125,9 +125,13 @@ class ClockedSocket(io.RawIOBase):
 
     def __init__(self, sock: socket.socket, flight: Flight) -> None:
         self._sock = sock
-        self._raw = sock.makefile("rb", buffering=0)
+        self._own: io.RawIOBase | None = None
         self.flight = flight
         self.over = False
+
+    def hold(self) -> None:
+        """Keep the socket open although its connection is about to be closed."""
+        self._own = self._sock.makefile("rb", buffering=0)
 
     def makefile(self, *_: object) -> io.BufferedReader:
         """Return what ``http.client`` reads from; it takes this object for the socket."""
@@ -151,7 +155,8 @@ class ClockedSocket(io.RawIOBase):
 
     def close(self) -> None:
         """Let go of the socket, which lives on if its connection is kept."""
-        self._raw.close()
+        if self._own is not None:
+            self._own.close()
         super().close()
 
 

@@ -125,7 +125,7 @@ def best_of(rounds: tuple[Round, ...], noise: float = 0.0) -> int:
     A score that is higher by less than *noise* is no better: drafts that were revised for nothing are worse on average.
     """
     best = 0
-    for n, later in enumerate(rounds):
+    for n, later in enumerate(rounds[1:], 1):
         fact, points = _fact(later) - _fact(rounds[best]), _points(later) - _points(rounds[best])
         further = points == 0 and later.reached > rounds[best].reached
         if fact > 0 or (fact == 0 and (further or points >= max(noise, 1))):
