@@ -48,9 +48,9 @@ class Held(Struct, eq=False):
 
     def note(self, talk: Talk) -> None:
         """Remember what *talk* waits for: whoever ends it, if it is not resumed, has to say that nobody does."""
-        for step, (_, request) in talk.conversation.waiting.items():
-            if request.kind in WORKS:
-                self.open[step] = WORKS[request.kind]
+        for step, branch in talk.conversation.waiting.items():
+            if branch.request.kind in WORKS:
+                self.open[step] = WORKS[branch.request.kind]
 
 
 class Agent(Chatting):

@@ -87,10 +87,10 @@ class Conversational(Asking):
 
     def drop(self, talk: Talk) -> None:
         """Forget a conversation without an answer; what it asked for is abandoned."""
-        for step, (_, request) in talk.conversation.waiting.items():
+        for step, branch in talk.conversation.waiting.items():
             self._waiting.pop(step, None)
             self.cancel_timer(step)
-            self.abandon_step(step, request)
+            self.abandon_step(step, branch.request)
         self._talks.pop(talk.id, None)
         self._close(talk)
 

@@ -18,7 +18,7 @@ from actors.base import in_words
 from actors.conversations import Conversational, as_text, failure_of, guard
 from protocol import ids
 from protocol.awaited import fingerprint
-from protocol.costs import costs_of
+from protocol.costs import costs_of, in_order
 from protocol.errors import Cancelled, ErrorKind
 from protocol.ledger import Ledger
 from protocol.messages import Accepted, Summary, TaskResult, WorkflowResult
@@ -299,7 +299,7 @@ class Workflow(Conversational):
             results=tuple(self.results),
             accepted=outcome.accepted,
             summary=self._summary(talk),
-            costs=costs_of(() if talk is None else talk.ledger.lines.lines(), outcome.planning),
+            costs=costs_of(() if talk is None else in_order(talk.ledger.kept), outcome.planning),
         )
         self.when_done(partial(setattr, self.actor_inbox, "held", {OVER: None}))
         ended = RunEnded(run=self._start.run, result=result)

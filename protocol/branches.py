@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, cast
 
 from msgspec import Struct
 
 from protocol import ids
+from protocol.awaited import Step
 from protocol.errors import Cancelled
 
 
@@ -36,7 +37,7 @@ class Join(Struct, eq=False):
 class Branch(Struct, eq=False):
     """One line of control: a coroutine, its path, how many steps it has awaited, and the time of its last answer.
 
-    One that has a *parent* and no *join* is a scope.
+    One that has a *parent* and no *join* is a scope. *request* is the step that it waits for, if it waits.
     """
 
     path: str
@@ -46,6 +47,7 @@ class Branch(Struct, eq=False):
     join: Join | None = None
     index: int = 0
     memory: Any = None
+    request: Step[Any] = cast("Step[Any]", None)
     ordinal: int = 0
     throws: int = 0
 

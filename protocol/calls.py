@@ -115,7 +115,7 @@ PLACE: dict[Stage, str] = {
 }
 
 
-class Call(Struct, eq=False):
+class Call(Struct, eq=False, gc=False):
     """A call under way: where it stands, and the sums over its attempts.
 
     ``beside`` is the strongest model, where this one was chosen. ``acquire``, ``amount`` and ``request`` are there once

@@ -82,22 +82,18 @@ class Costs(Struct, frozen=True, kw_only=True, gc=False):
     planning: int | None = 0
 
 
-class Lines(dict[Place, Sums]):
-    """Sums by place, added to as calls end."""
+def book(kept: dict[Place, Sums], place: Place, sums: Sums) -> None:
+    """Add *sums* to what is *kept* for *place*."""
+    before = kept.get(place)
+    kept[place] = sums if before is None else before + sums
 
-    __slots__ = ()
 
-    def add(self, place: Place, sums: Sums) -> None:
-        """Add *sums* to what is kept for *place*."""
-        before = self.get(place)
-        self[place] = sums if before is None else before + sums
-
-    def lines(self) -> tuple[Line, ...]:
-        """Return everything, in an order that does not depend on when it was added."""
-        places: Iterable[Place] = self
-        if len(self) > 1:
-            places = sorted(places, key=lambda p: (p.role, p.model, -1 if p.round is None else p.round))
-        return tuple([Line(role=p.role, model=p.model, round=p.round, sums=self[p]) for p in places])
+def in_order(kept: Mapping[Place, Sums]) -> tuple[Line, ...]:
+    """Return all that is *kept*, in an order that does not depend on when it was added."""
+    places: Iterable[Place] = kept
+    if len(kept) > 1:
+        places = sorted(places, key=lambda p: (p.role, p.model, -1 if p.round is None else p.round))
+    return tuple([Line(role=p.role, model=p.model, round=p.round, sums=kept[p]) for p in places])
 
 
 def plus(one: int | None, other: int | None) -> int | None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from msgspec import Struct, field
+from msgspec import Struct
 from msgspec.structs import replace
 
 from protocol.chat import Usage
-from protocol.costs import Lines, Place, Sums
+from protocol.costs import Place, Sums, book, in_order
 
 if TYPE_CHECKING:
     from protocol.messages import TaskResult
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 NANO = 1_000_000_000
 
 
-class Ledger(Struct, eq=False):
+class Ledger(Struct, eq=False, gc=False):
     """The running sums of one conversation.
 
     Money is integer nano-dollars inside, so the order of booking changes nothing.
@@ -33,12 +33,12 @@ class Ledger(Struct, eq=False):
     model: str | None = None
     why_model: str | None = None
     truncated: bool = False
-    lines: Lines = field(default_factory=Lines)
+    kept: dict[Place, Sums] = {}
 
     def add_call(self, result: ChatResult, role: str = "", round_: int | None = None) -> None:
         """Book a model call of *role*, in round *round_* if there are any, whether it succeeded or not."""
         if result.attempts or result.served:
-            self.lines.add(Place(role, result.model or "", round_), sums_of(result))
+            book(self.kept, Place(role, result.model or "", round_), sums_of(result))
         self.served += bool(result.served)
         self.calls += result.attempts
         self.retries += result.attempts - 1 if result.attempts else 0
@@ -52,7 +52,7 @@ class Ledger(Struct, eq=False):
     def add_task(self, result: TaskResult) -> None:
         """Book what another agent did for this conversation."""
         for line in result.costs:
-            self.lines.add(line.place, line.sums)
+            book(self.kept, line.place, line.sums)
         self.served += result.served
         self.calls += result.calls
         self.retries += result.retry_count
@@ -80,7 +80,7 @@ class Ledger(Struct, eq=False):
             why_model=self.why_model,
             calls=self.calls,
             served=self.served,
-            costs=self.lines.lines(),
+            costs=in_order(self.kept),
             truncated=self.truncated,
         )
 

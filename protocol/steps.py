@@ -37,6 +37,8 @@ FOREIGN = (
 )
 NO_LOOP = re.compile(r"no running event loop|object (\w+) can't be used in 'await' expression")
 """What Python itself says when a coroutine awaits what only an event loop could run, or what nothing can."""
+IDLE: list[Any] = []
+"""Stands for the lists of a conversation that does not run: nothing is ever put into it."""
 STUBBORN = 1000
 """How often a cancelled coroutine may await again before it is closed by force."""
 
@@ -104,15 +106,15 @@ class Conversation:
 
     def __init__(self, path: str, coroutine: Coroutine[Any, Any, Any], *, dice: Callable[[str], Random]) -> None:
         self.path = path
-        self.waiting: dict[str, tuple[Branch, Step[Any]]] = {}
+        self.waiting: dict[str, Branch] = {}
         self.finished = False
         self.cancelled = False
         self._root = Branch(path, coroutine, 0.0)
         self._current = self._root
         self._dice = dice
         self._rolls: dict[str, Random] | None = None
-        self._effects: list[Effect] = []
-        self._ready: list[tuple[Branch, Any, BaseException | None]] = []
+        self._effects: list[Effect] = IDLE
+        self._ready: list[tuple[Branch, Any, BaseException | None]] = IDLE
         self._asked: set[str] | None = None  # what was asked and abandoned so far, for the time of a resume
         self._abandoned: set[str] | None = None
 
@@ -149,10 +151,9 @@ class Conversation:
 
     def on_answer(self, answer: Answer) -> list[Effect]:
         """Resume the branch that waits for *answer*. The first answer for a step wins (rule 2)."""
-        waiter = self.waiting.pop(answer.step, None)
-        if waiter is None:
+        branch = self.waiting.pop(answer.step, None)
+        if branch is None:
             return [Unexpected(answer)]
-        branch, _ = waiter
         branch.now = answer.at
         return self._advance(branch, answer.payload, None)
 
@@ -161,6 +162,7 @@ class Conversation:
         if self.finished:
             return []
         self.cancelled = True
+        self._ready, self._effects = [], []
         self._abandon("")
         return self._drain()
 
@@ -193,7 +195,7 @@ class Conversation:
         """Drop the conversation: run its ``finally`` blocks, those of inner branches first; send nothing."""
         self.finished = True
         open_ = {self.path: self._root}
-        for waiter, _ in self.waiting.values():
+        for waiter in self.waiting.values():
             branch: Branch | None = waiter
             while branch is not None:
                 open_[branch.path] = branch
@@ -206,27 +208,28 @@ class Conversation:
     # --- inside
 
     def _compare(self, answer: Answer) -> None:
-        waiter = self.waiting.get(answer.step)
-        if waiter is None:
+        branch = self.waiting.get(answer.step)
+        if branch is None:
             asked = ", ".join(sorted(self.waiting)) or "nothing"
             raise NonDeterminismError(
                 f"the record has {answer.kind} {answer.step} ({answer.fingerprint}), the code asks for {asked}"
             )
-        expected = waiter[1].fingerprint
+        expected = branch.request.fingerprint
         if expected != answer.fingerprint:
             raise NonDeterminismError(
                 f"at step {answer.step} the record has {answer.fingerprint}, the code asks for {expected}"
             )
 
     def _advance(self, branch: Branch, value: Any, error: BaseException | None) -> list[Effect]:
-        self._ready.append((branch, value, error))
+        self._ready, self._effects = [(branch, value, error)], []
         return self._drain()
 
     def _drain(self) -> list[Effect]:
         while self._ready:
             branch, value, error = self._ready.pop(0)
             self._run(branch, value, error)
-        effects, self._effects = self._effects, []
+        effects = self._effects
+        self._ready = self._effects = IDLE
         return effects
 
     def _run(self, branch: Branch, value: Any, error: BaseException | None) -> None:
@@ -247,7 +250,7 @@ class Conversation:
             step = branch.take_ordinal()
             if self._asked is not None:
                 self._asked.add(step)
-            self.waiting[step] = (branch, awaited)
+            self.waiting[step], branch.request = branch, awaited
             self._effects.append(Ask(step, awaited))
         elif isinstance(awaited, Gather):
             self._fork(branch, awaited)
@@ -312,10 +315,10 @@ class Conversation:
     def _abandon(self, prefix: str) -> None:
         """Raise ``Cancelled`` in the branches below *prefix* that wait for a step."""
         for step in [step for step in self.waiting if step.startswith(prefix)]:
-            branch, request = self.waiting.pop(step)
+            branch = self.waiting.pop(step)
             if self._abandoned is not None:
                 self._abandoned.add(step)
-            self._effects.append(Abandon(step, request))
+            self._effects.append(Abandon(step, branch.request))
             self._ready.append((branch, None, Cancelled()))
 
 

@@ -75,8 +75,8 @@ def _gateway(actor: Any) -> Iterator[str]:
     if machine._calls or machine._flights:
         yield f"the gateway has the calls {sorted(machine._calls)}, flights {sorted(machine._flights)}"
     for circuit in machine._circuits._circuits.values():
-        if circuit._parked:
-            yield f"{sorted(circuit._parked)} wait for a breaker"
+        if circuit.parked:
+            yield f"{sorted(circuit.parked)} wait for a breaker"
     for pool in machine._pools.values():
         if pool._waiting or len(pool._idle) != len(pool._members):
             yield f"of {sorted(pool._members)} only {sorted(pool._idle)} are free, {list(pool._waiting)} wait"

@@ -84,7 +84,7 @@ def wrong_conversation() -> Plant:
 
     def misled(self: Conversational, answer: Any) -> None:
         if answer.kind == "chat" and answer.step in self._waiting:
-            first = next(s for s, talk in self._waiting.items() if talk.conversation.waiting[s][1].kind == "chat")
+            first = next(s for s, talk in self._waiting.items() if talk.conversation.waiting[s].request.kind == "chat")
             answer = replace(answer, step=first)
         deliver(self, answer)
 

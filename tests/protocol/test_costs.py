@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from protocol.costs import Costs, Line, Lines, Place, Sums, costs_of, together
+from protocol.costs import Costs, Line, Place, Sums, book, costs_of, in_order, together
 
 MONEY = st.none() | st.integers(-(10**9), 10**9)
 SUMS = st.builds(
@@ -17,10 +17,10 @@ BOOKED = st.lists(st.tuples(PLACES, SUMS), max_size=8)
 
 
 def kept(booked) -> tuple[Line, ...]:
-    lines = Lines()
+    sums_of: dict[Place, Sums] = {}
     for place, sums in booked:
-        lines.add(place, sums)
-    return lines.lines()
+        book(sums_of, place, sums)
+    return in_order(sums_of)
 
 
 def added(sums) -> Sums:
