@@ -212,12 +212,12 @@ class Attempts:
     def _learn(self, flight: Flight, result: Result, now: float, roll: float) -> None:
         """Tell breaker, retry budget and calibration how a flight has ended."""
         flight.circuit.on_end(flight.passed, result, now, roll, awaited=flight.call is not None)
-        if isinstance(result, CallFailure) and retry.outcome_of(result) is THROTTLED:
-            self._head_room.on_throttled(self._domain(flight.model), now + (result.retry_after or 0.0))
         if isinstance(result, ChatReply):
             self._circuits.budget(flight.model.provider).on_success(now)
             if result.usage is not None and result.usage.exact:
                 self._calibration.learn(flight.model.key, flight.estimate, result.usage.input_tokens)
+        elif retry.outcome_of(result) is THROTTLED:
+            self._head_room.on_throttled(self._domain(flight.model), now + (result.retry_after or 0.0))
 
     def _failed(self, state: Call, flight: Flight, failure: CallFailure, now: float, roll: float) -> list[Effect]:
         """Ask differently, wait out a 429, try again later, or fail."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from protocol.chat import CallFailure, ChatReply
 from protocol.errors import ErrorKind
-from protocol.policies.breaker import Breaker, BreakerSettings, Mark, State, mark_of
+from protocol.policies.breaker import FATAL, GOOD, NEUTRAL, OPEN, Breaker, BreakerSettings, State, mark_of
 from protocol.policies.retry_budget import RetryBudget, RetryShare
 
 if TYPE_CHECKING:
@@ -62,14 +62,14 @@ class Circuit:
         self, passed: Passed, result: ChatReply | CallFailure, now: float, roll: float, *, awaited: bool = True
     ) -> None:
         """A call has ended. A failure says nothing if the call was hung up on since nobody *awaited* it any more."""
-        mark = Mark.GOOD
+        mark = GOOD
         if isinstance(result, CallFailure):
-            mark = mark_of(result.kind) if awaited else Mark.NEUTRAL
-            if mark is not Mark.NEUTRAL:
+            mark = mark_of(result.kind) if awaited else NEUTRAL
+            if mark is not NEUTRAL:
                 self._last = result
-        self._fatals = self._fatals + 1 if mark is Mark.FATAL else self._fatals * (mark is not Mark.GOOD)
-        if mark is Mark.FATAL and self._fatals < FATALS:
-            mark = Mark.NEUTRAL
+        self._fatals = self._fatals + 1 if mark is FATAL else self._fatals * (mark is not GOOD)
+        if mark is FATAL and self._fatals < FATALS:
+            mark = NEUTRAL
         self._breaker.on_end(passed, mark, now, roll)
 
     # --- who waits
@@ -90,7 +90,7 @@ class Circuit:
         """Return in how many seconds to call :meth:`release` again, None when nobody waits."""
         if not self.parked:
             return None
-        return self._breaker.wait(now) if self._breaker.state(now) is State.OPEN else AGAIN
+        return self._breaker.wait(now) if self._breaker.state(now) is OPEN else AGAIN
 
     def release(self, now: float) -> tuple[list[str], list[tuple[str, CallFailure]]]:
         """Return the steps that may go now, and those that are refused now: all or one, or none of them."""
@@ -113,13 +113,13 @@ class Circuit:
 
     def _refusal(self, deadline: float, now: float) -> CallFailure | None:
         """Return why nobody with this *deadline* waits; None while it is open for a short time, or a probe is out."""
-        if self._breaker.state(now) is not State.OPEN:
+        if self._breaker.state(now) is not OPEN:
             return None
         wait = self._breaker.wait(now)
         if wait <= PATIENCE and now + wait < deadline:
             return None
         last = "" if self._last is None else self._last.message
-        if self._last is not None and mark_of(self._last.kind) is Mark.FATAL:
+        if self._last is not None and mark_of(self._last.kind) is FATAL:
             text = f"not sent, as an earlier call to {self.name} ended so: {last}"
             return CallFailure(kind=self._last.kind, message=text, retry_after=wait, sent=False)
         text = f"not sent: {self.name} fails again and again, and is left alone for {wait:.0f} s; the last time: {last}"

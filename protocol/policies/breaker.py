@@ -53,6 +53,9 @@ class State(StrEnum):
     HALF_OPEN = "half_open"
 
 
+CLOSED, OPEN, HALF_OPEN = State
+
+
 class Mark(StrEnum):
     """What the end of a call says about the endpoint."""
 
@@ -62,21 +65,24 @@ class Mark(StrEnum):
     FATAL = "fatal"
 
 
+GOOD, BAD, NEUTRAL, FATAL = Mark
+
+
 _MARKS = {
-    ErrorKind.CONNECTION: Mark.BAD,
-    ErrorKind.TIMEOUT: Mark.BAD,
-    ErrorKind.SERVER_ERROR: Mark.BAD,
-    ErrorKind.PROVIDER_OVERLOADED: Mark.BAD,
-    ErrorKind.BAD_RESPONSE: Mark.BAD,
-    ErrorKind.REDIRECT: Mark.BAD,
-    ErrorKind.QUOTA: Mark.FATAL,
-    ErrorKind.AUTHENTICATION: Mark.FATAL,
+    ErrorKind.CONNECTION: BAD,
+    ErrorKind.TIMEOUT: BAD,
+    ErrorKind.SERVER_ERROR: BAD,
+    ErrorKind.PROVIDER_OVERLOADED: BAD,
+    ErrorKind.BAD_RESPONSE: BAD,
+    ErrorKind.REDIRECT: BAD,
+    ErrorKind.QUOTA: FATAL,
+    ErrorKind.AUTHENTICATION: FATAL,
 }
 
 
 def mark_of(kind: ErrorKind | None) -> Mark:
     """Return what a call that failed as *kind* says about its endpoint; None is a success."""
-    return Mark.GOOD if kind is None else _MARKS.get(kind, Mark.NEUTRAL)
+    return GOOD if kind is None else _MARKS.get(kind, NEUTRAL)
 
 
 class BreakerSettings(Struct, frozen=True, kw_only=True):
@@ -120,8 +126,8 @@ class Breaker:
     def state(self, now: float) -> State:
         """Return where it stands at *now*."""
         if not self._opened:
-            return State.CLOSED
-        return State.OPEN if now < self._until else State.HALF_OPEN
+            return CLOSED
+        return OPEN if now < self._until else HALF_OPEN
 
     def wait(self, now: float) -> float:
         """Return 0 when a call may go, otherwise the seconds after which asking again makes sense."""
@@ -132,7 +138,7 @@ class Breaker:
 
     def on_sent(self, now: float) -> Passed:
         """A call goes, since :meth:`wait` was 0. When half open it is the one probe."""
-        if self.state(now) is State.HALF_OPEN:
+        if self.state(now) is HALF_OPEN:
             self._probe += 1
             self._probe_at = now
         return Passed(self._term, self._probe)
@@ -141,12 +147,12 @@ class Breaker:
         """A call that was let go has ended; *roll* is a die in [0, 1)."""
         if passed.term != self._term:
             return
-        if mark is Mark.FATAL:
+        if mark is FATAL:
             self._open(self.settings.fatal_pause, now)
         elif self._opened:
             self._end_probe(passed, mark, now, roll)
-        elif mark is not Mark.NEUTRAL:
-            self._count(bad=mark is Mark.BAD, now=now)
+        elif mark is not NEUTRAL:
+            self._count(bad=mark is BAD, now=now)
             if self._sick():
                 self._open(self._pause(roll), now)
 
@@ -154,9 +160,9 @@ class Breaker:
         if passed.probe != self._probe:
             return
         self._probe_at = -inf
-        if mark is Mark.BAD:
+        if mark is BAD:
             self._open(self._pause(roll), now)
-        elif mark is Mark.GOOD:
+        elif mark is GOOD:
             self._proved += 1
             if self._proved >= self.settings.proofs:
                 self._opened = 0
