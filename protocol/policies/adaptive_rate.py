@@ -157,8 +157,7 @@ class AdaptiveRate:
         """Units per second that may go now, blocks aside."""
         if self.phase is FREE:
             return self._ceiling
-        rate = self._pace if self.phase is SLOW else self._cubic()
-        return min(self._ceiling, rate)
+        return min(self._pace if self.phase is SLOW else self._cubic(), self._ceiling)
 
     @property
     def burst(self) -> float:
@@ -181,8 +180,7 @@ class AdaptiveRate:
     def _level_of(self, now: float, rate: float, burst: float) -> float:
         if self._at is None:
             return burst
-        level = self._level + rate * (now - self._at) if now > self._at else self._level
-        return min(burst, level)
+        return min(burst, self._level + rate * max(0.0, now - self._at))
 
     def wait(self, now: float, cost: float = 1.0) -> float:
         """Return the seconds until *cost* may go, 0 for at once. Nothing is taken."""
@@ -270,8 +268,7 @@ class AdaptiveRate:
     def correct(self, surplus: float, now: float) -> None:
         """What was let go has cost so much less than was thought; below 0 it has cost more."""
         self._total -= surplus
-        burst = self._burst_of(rate := self.rate)
-        self._level, self._at = min(burst, self._level_of(now, rate, burst) + surplus), now
+        self._level, self._at = min(self.burst, self.level(now) + surplus), now
 
     def on_other(self, passed: Pass, now: float) -> None:
         """What was let go ended in a way that says nothing about the rate; if it was the probe, the next goes soon."""
@@ -296,8 +293,7 @@ class AdaptiveRate:
         What has gone since is taken off, what the provider has refilled since is added.
         """
         refill = self.rate if self._ceiling == inf else self._ceiling
-        bound = remaining + refill * max(0.0, now - passed.at) - (self._total - passed.total)
-        self.lower(bound, now)
+        self.lower(remaining + refill * max(0.0, now - passed.at) - (self._total - passed.total), now)
 
     def lower(self, level: float, now: float) -> None:
         """No more than *level* may go at once at *now*; below 0 it is a debt, of a burst at most."""
